@@ -1,0 +1,81 @@
+//! The reference connector: syncs the users, groups and memberships of a Unix host.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod accounts;
+
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use accounts::{Accounts, Kind, Unusable};
+use baton_health::{App, BoxError, Connector, Level, Setting, Settings, Stop, log};
+
+struct Passwd {
+    passwd: String,
+    group: String,
+    interval: Duration,
+    /// What was last synced.
+    accounts: Mutex<Accounts>,
+}
+
+impl Passwd {
+    fn connect(settings: &Settings) -> Result<Passwd, BoxError> {
+        let (passwd, group) = (settings.get("passwd").to_owned(), settings.get("group").to_owned());
+        let accounts = Accounts::read(&passwd, &group)?;
+        log_counts("connected to accounts", &accounts);
+        let interval = Duration::from_secs(settings.number("sync-interval"));
+        Ok(Passwd { passwd, group, interval, accounts: Mutex::new(accounts) })
+    }
+
+    fn read(&self) -> Result<Accounts, Unusable> {
+        Accounts::read(&self.passwd, &self.group)
+    }
+
+    fn sync(&self) -> Result<(), Unusable> {
+        let now = self.read()?;
+        let mut synced = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        synced.changes(&now, |change, kind, name| {
+            log(Level::Info, &[kind.word(), " ", change.word()].concat(), &[("name", name)]);
+        });
+        *synced = now;
+        Ok(())
+    }
+}
+
+impl Connector for Passwd {
+    fn validate(&self) -> Result<(), BoxError> {
+        self.read()?;
+        Ok(())
+    }
+
+    fn serve(&self, stop: &Stop) -> Result<(), BoxError> {
+        let mut failing = false;
+        while !stop.wait_for(self.interval) {
+            let synced = self.sync();
+            match &synced {
+                Ok(()) if failing => log(Level::Info, "sync works again", &[]),
+                // It may pass, and /health tells: the daemon goes on, and says so once.
+                Err(error) if !failing => log(Level::Warn, "sync failed", &[("reason", &error.to_string())]),
+                _ => {}
+            }
+            failing = synced.is_err();
+        }
+        Ok(())
+    }
+}
+
+fn log_counts(message: &str, accounts: &Accounts) {
+    let count = |kind| accounts.count(kind).to_string();
+    let (users, groups, memberships) = (count(Kind::User), count(Kind::Group), count(Kind::Membership));
+    log(Level::Info, message, &[("users", &users), ("groups", &groups), ("memberships", &memberships)]);
+}
+
+fn main() -> ExitCode {
+    App::new("baton-passwd", env!("CARGO_PKG_VERSION"))
+        .about("Syncs the users, groups and memberships of a Unix host")
+        .setting(Setting::new("passwd", "FILE", "/etc/passwd").help("Where the users are"))
+        .setting(Setting::new("group", "FILE", "/etc/group").help("Where the groups are"))
+        .setting(Setting::new("sync-interval", "SECONDS", "60").range(1..=86400).help("Time between two rounds of syncing"))
+        .run(Passwd::connect)
+}

@@ -1,0 +1,162 @@
+//! A stream that must be done by one instant, however its bytes come: the one caller of `set_*_timeout`.
+
+use std::io::{self, Error, ErrorKind};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// The time that is left until `deadline`.
+///
+/// # Errors
+///
+/// `TimedOut` when there is none.
+pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
+    match deadline.checked_duration_since(Instant::now()) {
+        Some(left) if !left.is_zero() => Ok(left),
+        _ => Err(ErrorKind::TimedOut.into()),
+    }
+}
+
+/// `start` + `time`, or as late as the clock can tell: a timeout too long to add up never ends.
+pub(crate) fn after(start: Instant, time: Duration) -> Instant {
+    // A century, where the sum cannot be represented.
+    const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    start.checked_add(time).or_else(|| start.checked_add(FOREVER)).unwrap_or(start)
+}
+
+/// One side of an exchange, reading and writing until `deadline` and not beyond.
+#[derive(Debug)]
+pub(crate) struct Timed<'a, S = TcpStream> {
+    pub(crate) stream: &'a S,
+    pub(crate) deadline: Instant,
+}
+
+/// What a stream must offer to be held to a deadline; a test's stream is a script.
+pub(crate) trait Timeouts {
+    fn read_within(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize>;
+    fn write_within(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize>;
+}
+
+impl Timeouts for TcpStream {
+    fn read_within(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize> {
+        self.set_read_timeout(Some(timeout))?;
+        io::Read::read(&mut &*self, buffer)
+    }
+
+    fn write_within(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize> {
+        self.set_write_timeout(Some(timeout))?;
+        io::Write::write(&mut &*self, bytes)
+    }
+}
+
+impl<S: Timeouts> Timed<'_, S> {
+    /// Reads what has come, at least a byte; `Ok(0)` is the end of the stream.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.retry(|timeout| self.stream.read_within(buffer, timeout))
+    }
+
+    /// Writes all of `bytes`.
+    pub(crate) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.retry(|timeout| self.stream.write_within(bytes, timeout))?;
+            match bytes.get(written..) {
+                Some(rest) if written > 0 => bytes = rest,
+                _ => return Err(ErrorKind::WriteZero.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn retry(&self, mut io: impl FnMut(Duration) -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            match io(left(self.deadline)?) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(timed_out()),
+                result => return result,
+            }
+        }
+    }
+}
+
+/// Unix says `WouldBlock` where Windows says `TimedOut`; from here on it has one name.
+fn timed_out() -> Error {
+    ErrorKind::TimedOut.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+
+    /// Answers one scripted result a call, and notes the timeouts it was given.
+    struct Script {
+        results: RefCell<Vec<io::Result<usize>>>,
+        timeouts: RefCell<Vec<Duration>>,
+        calls: Cell<usize>,
+    }
+
+    impl Script {
+        fn new(results: Vec<io::Result<usize>>) -> Script {
+            Script { results: RefCell::new(results), timeouts: RefCell::default(), calls: Cell::new(0) }
+        }
+
+        fn next(&self, timeout: Duration) -> io::Result<usize> {
+            self.timeouts.borrow_mut().push(timeout);
+            self.calls.set(self.calls.get() + 1);
+            self.results.borrow_mut().remove(0)
+        }
+    }
+
+    impl Timeouts for Script {
+        fn read_within(&self, _: &mut [u8], timeout: Duration) -> io::Result<usize> {
+            self.next(timeout)
+        }
+
+        fn write_within(&self, _: &[u8], timeout: Duration) -> io::Result<usize> {
+            self.next(timeout)
+        }
+    }
+
+    fn timed(stream: &Script) -> Timed<'_, Script> {
+        Timed { stream, deadline: Instant::now() + Duration::from_secs(60) }
+    }
+
+    #[test]
+    fn an_interrupted_call_is_made_again_with_what_time_is_left() {
+        let script = Script::new(vec![Err(ErrorKind::Interrupted.into()), Ok(3)]);
+        assert_eq!(timed(&script).read(&mut [0; 8]).unwrap(), 3);
+        let timeouts = script.timeouts.borrow();
+        assert!(timeouts.len() == 2 && timeouts[1] <= timeouts[0] && timeouts[0] <= Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_timeout_has_one_name() {
+        for kind in [ErrorKind::WouldBlock, ErrorKind::TimedOut] {
+            let script = Script::new(vec![Err(kind.into())]);
+            assert_eq!(timed(&script).read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+        }
+    }
+
+    #[test]
+    fn nothing_is_tried_after_the_deadline() {
+        let script = Script::new(vec![Ok(1)]);
+        let late = Timed { stream: &script, deadline: Instant::now() };
+        assert_eq!(late.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(script.calls.get(), 0);
+    }
+
+    #[test]
+    fn everything_is_written_or_it_is_an_error() {
+        let script = Script::new(vec![Ok(2), Ok(1)]);
+        timed(&script).write_all(b"abc").unwrap();
+        assert_eq!(script.calls.get(), 2);
+        let script = Script::new(vec![Ok(0)]);
+        assert_eq!(timed(&script).write_all(b"abc").unwrap_err().kind(), ErrorKind::WriteZero);
+    }
+
+    #[test]
+    fn a_timeout_too_long_to_add_up_is_still_in_the_future() {
+        let now = Instant::now();
+        assert!(after(now, Duration::MAX) > now + Duration::from_secs(3600));
+        assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));
+    }
+}

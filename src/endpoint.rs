@@ -1,0 +1,120 @@
+//! The three endpoints, and where they are reached: the one place that spells their names, paths
+//! and status words.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// What can be asked of a connector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `/health`: does the connector's `validate` succeed? For alarms and readiness of the whole chain.
+    #[default]
+    Health,
+    /// `/ready`: is the connector there, and can it serve? For readiness probes.
+    Ready,
+    /// `/live`: does the process answer at all? For liveness probes, which restart what fails them.
+    Live,
+}
+
+impl Endpoint {
+    /// All of them, in the order in which they are listed to people.
+    pub const ALL: [Endpoint; 3] = [Endpoint::Health, Endpoint::Ready, Endpoint::Live];
+
+    /// The name on the command line: `health`, `ready` or `live`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Endpoint::Health => "health",
+            Endpoint::Ready => "ready",
+            Endpoint::Live => "live",
+        }
+    }
+
+    /// The path in a request: `/health`, `/ready` or `/live`.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Endpoint::Health => "/health",
+            Endpoint::Ready => "/ready",
+            Endpoint::Live => "/live",
+        }
+    }
+
+    /// The `status` of a body that comes with 200: `healthy`, `ready` or `alive`.
+    #[must_use]
+    pub const fn good_word(self) -> &'static str {
+        match self {
+            Endpoint::Health => "healthy",
+            Endpoint::Ready => "ready",
+            Endpoint::Live => "alive",
+        }
+    }
+
+    /// The `status` of a body that comes with 503: `unhealthy` or `not_ready`; `/live` never fails.
+    #[must_use]
+    pub const fn bad_word(self) -> &'static str {
+        match self {
+            Endpoint::Health => "unhealthy",
+            Endpoint::Ready => "not_ready",
+            Endpoint::Live => "not_alive",
+        }
+    }
+
+    /// The endpoint with that name on the command line.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Endpoint> {
+        Endpoint::ALL.into_iter().find(|endpoint| endpoint.name() == name)
+    }
+
+    /// The endpoint with exactly that path: no trailing slash, no other case.
+    #[must_use]
+    pub fn from_path(path: &[u8]) -> Option<Endpoint> {
+        Endpoint::ALL.into_iter().find(|endpoint| endpoint.path().as_bytes() == path)
+    }
+}
+
+/// Where a server that listens on `address` is reached from the same machine: an unspecified
+/// address, which is all of them, on loopback.
+#[must_use]
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some_and(|ip| ip.is_unspecified()) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        _ => return address,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unspecified_addresses_are_reached_on_loopback() {
+        for (address, expected) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("[::ffff:0.0.0.0]:80", "127.0.0.1:80"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+        ] {
+            assert_eq!(reachable(address.parse().unwrap()), expected.parse().unwrap(), "{address}");
+        }
+    }
+
+    #[test]
+    fn names_and_paths_lead_back_to_their_endpoint() {
+        for endpoint in Endpoint::ALL {
+            assert_eq!(Endpoint::from_name(endpoint.name()), Some(endpoint));
+            assert_eq!(Endpoint::from_path(endpoint.path().as_bytes()), Some(endpoint));
+            assert_eq!(endpoint.path().strip_prefix('/'), Some(endpoint.name()));
+        }
+        for other in ["", "/", "health", "/health/", "/HEALTH", "/healthz", "/heal"] {
+            assert_eq!(Endpoint::from_path(other.as_bytes()), None, "{other}");
+        }
+        for other in ["", "Health", "/health", "alive", "health "] {
+            assert_eq!(Endpoint::from_name(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Who stands in `accept`, who serves a connection, and who gives way: the bookkeeping, without sockets.
+//!
+//! A thread *stands* while it is in `accept`, or about to be. A connection *owes* while the next
+//! move is its client's: the rest of a head, or the close. Whoever owes the longest is the first to
+//! give way when there is no room, so a new connection never loses to a stalled one.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::{MAX_STANDING, STANDING};
+
+#[derive(Debug)]
+pub(crate) struct Pool<C> {
+    max_connections: usize,
+    state: Mutex<State<C>>,
+    /// Tells those who wait that a thread has come back or ended, or a debt is settled.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State<C> {
+    threads: usize,
+    standing: usize,
+    /// Oldest debt first.
+    debtors: VecDeque<(Ticket, Arc<C>)>,
+    last_ticket: Ticket,
+    closing: bool,
+    /// Waking nobody is a system call all the same, so it is only done for somebody.
+    waiting: usize,
+}
+
+/// Names one debt.
+type Ticket = u64;
+
+/// What follows from a connection that was accepted.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Admission<C> {
+    /// The new connection's debt: its head.
+    pub(crate) ticket: Ticket,
+    /// Start a thread, which is already counted, or tell [`Pool::not_started`].
+    pub(crate) start_thread: bool,
+    /// Close this one: its thread then comes back.
+    pub(crate) give_way: Option<Arc<C>>,
+    /// Nobody stands in `accept`, and nobody is about to.
+    pub(crate) alone: bool,
+}
+
+impl<C> Pool<C> {
+    /// For at most so many connections. Its first [`STANDING`] threads are already counted.
+    pub(crate) fn new(max_connections: usize) -> Pool<C> {
+        let state =
+            State { threads: STANDING, standing: STANDING, debtors: VecDeque::new(), last_ticket: 0, closing: false, waiting: 0 };
+        Pool { max_connections, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, state: MutexGuard<'_, State<C>>) {
+        let waiting = state.waiting > 0;
+        drop(state);
+        if waiting {
+            self.changed.notify_all();
+        }
+    }
+
+    /// A thread that stood has accepted `connection`, which owes its head from now on.
+    pub(crate) fn accepted(&self, connection: &Arc<C>) -> Admission<C> {
+        let mut state = self.state();
+        state.standing -= 1;
+        let nobody_left = state.standing == 0;
+        let start_thread = nobody_left && !state.closing && state.threads < self.max_connections + STANDING;
+        if start_thread {
+            state.threads += 1;
+            state.standing += 1;
+        }
+        let connections = state.threads - state.standing;
+        let no_room = connections > self.max_connections || (nobody_left && !start_thread && !state.closing);
+        let give_way = if no_room { state.oldest() } else { None };
+        let alone = state.standing == 0 && give_way.is_none();
+        Admission { ticket: state.owe(connection), start_thread, give_way, alone }
+    }
+
+    /// The thread could not be started: who gives way instead, and whether nobody stands now.
+    pub(crate) fn not_started(&self, ticket: Ticket) -> (Option<Arc<C>>, bool) {
+        let mut state = self.state();
+        state.threads -= 1;
+        state.standing -= 1;
+        let nobody_stands = state.standing == 0;
+        let give_way = if nobody_stands { state.oldest_but(ticket) } else { None };
+        let alone = nobody_stands && give_way.is_none();
+        self.tell(state);
+        (give_way, alone)
+    }
+
+    /// The client has done what it owed. False: too late, the connection had to give way.
+    #[must_use]
+    pub(crate) fn settled(&self, ticket: Ticket) -> bool {
+        let mut state = self.state();
+        let debt = state.debtors.iter().position(|(owed, _)| *owed == ticket);
+        let settled = debt.and_then(|at| state.debtors.remove(at)).is_some();
+        self.tell(state);
+        settled
+    }
+
+    /// `connection` owes its close from now on.
+    pub(crate) fn owes(&self, connection: &Arc<C>) -> Ticket {
+        self.state().owe(connection)
+    }
+
+    /// A thread is done with a connection. True: it stands again; false: it ends. `idled` says that
+    /// it had nothing to do for long before that connection.
+    #[must_use]
+    pub(crate) fn returns(&self, idled: bool) -> bool {
+        let mut state = self.state();
+        let enough = if idled { STANDING } else { MAX_STANDING };
+        let stays = !state.closing && state.standing < enough;
+        if stays {
+            state.standing += 1;
+        } else {
+            state.threads -= 1;
+        }
+        self.tell(state);
+        stays
+    }
+
+    /// A thread that stood ends.
+    pub(crate) fn leaves(&self) {
+        let mut state = self.state();
+        state.threads -= 1;
+        state.standing -= 1;
+        self.tell(state);
+    }
+
+    /// The connection that has owed the longest, to be closed.
+    pub(crate) fn oldest_debtor(&self) -> Option<Arc<C>> {
+        self.state().oldest()
+    }
+
+    /// Waits for a thread to come back, or for `timeout`.
+    pub(crate) fn wait_for_return(&self, timeout: Duration) {
+        let state = self.state();
+        let standing = state.standing;
+        drop(self.wait_until(state, Instant::now() + timeout, |state| state.standing > standing || state.closing));
+    }
+
+    /// From now on whoever comes back ends.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closing = true;
+        self.tell(state);
+    }
+
+    /// Whether [`Pool::close`] has been called.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state().closing
+    }
+
+    /// How many stand in `accept`.
+    pub(crate) fn standing(&self) -> usize {
+        self.state().standing
+    }
+
+    /// Waits until nobody owes anything, or until `deadline`; returns those who still do.
+    pub(crate) fn wait_settled(&self, deadline: Instant) -> VecDeque<(Ticket, Arc<C>)> {
+        let mut state = self.wait_until(self.state(), deadline, |state| state.debtors.is_empty());
+        mem::take(&mut state.debtors)
+    }
+
+    /// Waits until no thread stands or none is left at all, or until `deadline`.
+    pub(crate) fn wait_ended(&self, deadline: Instant, standing_only: bool) {
+        drop(self.wait_until(self.state(), deadline, |state| if standing_only { state.standing == 0 } else { state.threads == 0 }));
+    }
+
+    fn wait_until<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<C>>,
+        deadline: Instant,
+        done: impl Fn(&State<C>) -> bool,
+    ) -> MutexGuard<'a, State<C>> {
+        state.waiting += 1;
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(state, timeout, |state| !done(state));
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+}
+
+impl<C> State<C> {
+    fn owe(&mut self, connection: &Arc<C>) -> Ticket {
+        self.last_ticket += 1;
+        self.debtors.push_back((self.last_ticket, Arc::clone(connection)));
+        self.last_ticket
+    }
+
+    fn oldest(&mut self) -> Option<Arc<C>> {
+        self.debtors.pop_front().map(|(_, connection)| connection)
+    }
+
+    fn oldest_but(&mut self, ticket: Ticket) -> Option<Arc<C>> {
+        let at = self.debtors.iter().position(|(owed, _)| *owed != ticket)?;
+        self.debtors.remove(at).map(|(_, connection)| connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 4;
+
+    fn accept(pool: &Pool<u32>, name: u32) -> Admission<u32> {
+        pool.accepted(&Arc::new(name))
+    }
+
+    #[test]
+    fn one_connection_at_a_time_starts_no_thread_and_ends_none() {
+        let pool = Pool::new(MAX);
+        for name in 0..100 {
+            let admission = accept(&pool, name);
+            assert!(!admission.start_thread && admission.give_way.is_none() && !admission.alone);
+            assert!(pool.settled(admission.ticket));
+            assert!(pool.returns(true));
+        }
+        assert_eq!(pool.standing(), STANDING);
+    }
+
+    #[test]
+    fn whoever_leaves_nobody_behind_starts_a_thread_up_to_the_limit() {
+        let pool = Pool::new(MAX);
+        let started: Vec<_> = (0..MAX as u32).map(|name| accept(&pool, name).start_thread).collect();
+        assert_eq!(started, [false, true, true, true]);
+        assert_eq!(pool.state().threads, MAX + 1);
+    }
+
+    #[test]
+    fn beyond_the_limit_the_oldest_debtor_gives_way() {
+        let pool = Pool::new(MAX);
+        let tickets: Vec<_> = (0..MAX as u32).map(|name| accept(&pool, name).ticket).collect();
+        // The first has sent its head: it is being answered, and owes nothing.
+        assert!(pool.settled(tickets[0]));
+        for (name, gives_way) in [(100, 1), (101, 2), (102, 3), (103, 100)] {
+            let admission = accept(&pool, name);
+            assert_eq!(admission.give_way.as_deref(), Some(&gives_way));
+            assert!(pool.returns(false), "the thread of the one that gave way stands again");
+        }
+        assert!(!pool.settled(tickets[1]), "it was told to go");
+        assert!(pool.state().threads <= MAX + STANDING);
+    }
+
+    #[test]
+    fn without_a_new_thread_the_oldest_other_debtor_gives_way() {
+        let pool = Pool::new(MAX);
+        let (first, second) = (accept(&pool, 1), accept(&pool, 2));
+        assert!(!first.start_thread && second.start_thread);
+        let (gives_way, alone) = pool.not_started(second.ticket);
+        assert_eq!((gives_way.as_deref(), alone), (Some(&1), false));
+        // Its thread has not come back yet, and nobody else owes: now we are alone.
+        assert!(pool.returns(false));
+        let third = accept(&pool, 3);
+        assert!(third.start_thread);
+        assert!(pool.settled(second.ticket));
+        let (gives_way, alone) = pool.not_started(third.ticket);
+        assert_eq!((gives_way, alone), (None, true));
+        assert_eq!(pool.state().threads, STANDING);
+    }
+
+    #[test]
+    fn threads_that_were_busy_stay_up_to_a_limit_and_idle_ones_end() {
+        let pool = Pool::<u32>::new(64);
+        let busy = 40;
+        let tickets: Vec<_> = (0..busy).map(|name| accept(&pool, name).ticket).collect();
+        let stayed = tickets.into_iter().filter(|ticket| pool.settled(*ticket) && pool.returns(false)).count();
+        assert_eq!((stayed, pool.standing()), (MAX_STANDING - 1, MAX_STANDING));
+        let mut probes = 0;
+        while pool.standing() > STANDING {
+            let admission = accept(&pool, 0);
+            assert!(pool.settled(admission.ticket) && !admission.start_thread);
+            let _ = pool.returns(true);
+            probes += 1;
+        }
+        assert_eq!((probes, pool.state().threads), (MAX_STANDING - STANDING, STANDING));
+    }
+
+    #[test]
+    fn closing_ends_whoever_comes_back() {
+        let pool = Pool::new(MAX);
+        let admission = accept(&pool, 1);
+        pool.close();
+        assert!(!accept(&pool, 2).start_thread);
+        let debtors = pool.wait_settled(Instant::now());
+        assert_eq!(debtors.len(), 2);
+        assert!(!pool.settled(admission.ticket));
+        assert!(!pool.returns(false) && !pool.returns(false));
+        pool.wait_ended(Instant::now(), false);
+        assert_eq!(pool.state().threads, 0);
+    }
+
+    #[test]
+    fn a_wait_ends_when_what_it_waits_for_happens() {
+        let pool = Arc::new(Pool::new(MAX));
+        let admission = accept(&pool, 1);
+        let waiter = std::thread::spawn({
+            let pool = Arc::clone(&pool);
+            move || pool.wait_for_return(Duration::from_secs(60))
+        });
+        while pool.state().waiting == 0 {
+            std::thread::yield_now();
+        }
+        assert!(pool.settled(admission.ticket) && pool.returns(false));
+        waiter.join().unwrap();
+    }
+}

@@ -1,0 +1,329 @@
+//! A verdict and a time become the JSON body; JSON strings; RFC 3339 and HTTP dates.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::config::MAX_ERROR_TEXT;
+use crate::endpoint::Endpoint;
+
+/// Why an endpoint answers 503, in the words of the wire format.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Details<'a> {
+    /// `details.error`: which check failed.
+    pub(crate) error: &'a str,
+    /// A second member of `details` with the reason, where there is one and the client may have it.
+    pub(crate) reason: Option<(&'a str, &'a str)>,
+}
+
+/// The body of an endpoint's answer, newline included.
+pub(crate) fn body(out: &mut String, endpoint: Endpoint, now: SystemTime, failure: Option<Details<'_>>) {
+    out.push_str("{\"status\":\"");
+    out.push_str(if failure.is_some() { endpoint.bad_word() } else { endpoint.good_word() });
+    out.push_str("\",\"timestamp\":\"");
+    Civil::new(now).rfc3339(out);
+    out.push('"');
+    if let Some(Details { error, reason }) = failure {
+        out.push_str(",\"details\":{\"error\":");
+        json_string(out, error);
+        if let Some((name, text)) = reason {
+            out.push(',');
+            json_string(out, name);
+            out.push(':');
+            let (text, cut) = bounded(text, MAX_ERROR_TEXT);
+            json_string_with(out, text, cut);
+        }
+        out.push('}');
+    }
+    out.push_str("}\n");
+}
+
+/// As much of `text` as fits into `max` bytes, and what marks it as cut.
+pub(crate) fn bounded(text: &str, max: usize) -> (&str, &'static str) {
+    const CUT: &str = "...";
+    if text.len() <= max {
+        return (text, "");
+    }
+    let mut end = max.saturating_sub(CUT.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (text.get(..end).unwrap_or_default(), CUT)
+}
+
+/// A JSON string (RFC 8259 section 7). Control characters are escaped, those of a terminal
+/// (DEL, C1) too, so that it can be shown as it is.
+pub(crate) fn json_string(out: &mut String, text: &str) {
+    json_string_with(out, text, "");
+}
+
+fn json_string_with(out: &mut String, text: &str, end: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            // All control characters are below U+00A0.
+            _ if c.is_control() => {
+                out.push_str("\\u00");
+                push_hex(out, u32::from(c));
+            }
+            _ => out.push(c),
+        }
+    }
+    out.push_str(end);
+    out.push('"');
+}
+
+/// Bytes from elsewhere as text for a terminal: in one line, control characters escaped.
+pub(crate) fn printable(out: &mut String, bytes: &[u8]) {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() {
+                out.push_str("\\x");
+                push_hex(out, u32::from(c));
+            } else {
+                out.push(c);
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+}
+
+/// The two low hexadecimal digits.
+fn push_hex(out: &mut String, number: u32) {
+    for shift in [4, 0] {
+        out.extend(char::from_digit(number >> shift & 0xf, 16));
+    }
+}
+
+/// The HTTP date of `now`, as in `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7).
+pub(crate) fn http_date(out: &mut String, now: SystemTime) {
+    Civil::new(now).http(out);
+}
+
+/// `now` in UTC, as in `1994-11-06T08:49:37Z` (RFC 3339), whole seconds.
+pub(crate) fn rfc3339(out: &mut String, now: SystemTime) {
+    Civil::new(now).rfc3339(out);
+}
+
+/// A point in time on the proleptic Gregorian calendar, UTC.
+#[derive(Debug, PartialEq, Eq)]
+struct Civil {
+    year: u64,
+    month: u64,
+    day: u64,
+    weekday: usize,
+    second_of_day: u64,
+}
+
+/// The last second that has a four-digit year; a clock beyond it reads as this.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+impl Civil {
+    /// A clock before 1970 reads as 1970.
+    fn new(now: SystemTime) -> Civil {
+        Civil::from_unix(now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    }
+
+    fn from_unix(seconds: u64) -> Civil {
+        let seconds = seconds.min(LAST_SECOND);
+        let days = seconds / 86_400;
+        // Years that begin in March put the leap day last; 719,468 days lie between 0000-03-01 and
+        // 1970-01-01, and 146,097 in 400 years. 153 days make five months from March on.
+        let since = days + 719_468;
+        let era = since / 146_097;
+        let day_of_era = since % 146_097;
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * day_of_year + 2) / 153;
+        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+        Civil {
+            year: era * 400 + year_of_era + u64::from(month <= 2),
+            month,
+            day: day_of_year - (153 * from_march + 2) / 5 + 1,
+            // 1970-01-01 was a Thursday.
+            weekday: ((days + 4) % 7) as usize,
+            second_of_day: seconds % 86_400,
+        }
+    }
+
+    fn rfc3339(&self, out: &mut String) {
+        push_digits(out, self.year, 4);
+        out.push('-');
+        push_digits(out, self.month, 2);
+        out.push('-');
+        push_digits(out, self.day, 2);
+        out.push('T');
+        self.push_time(out);
+        out.push('Z');
+    }
+
+    fn http(&self, out: &mut String) {
+        const WEEKDAYS: &str = "SunMonTueWedThuFriSat";
+        const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+        let three = |names: &'static str, at: usize| names.get(3 * at..3 * at + 3).unwrap_or_default();
+        out.push_str(three(WEEKDAYS, self.weekday));
+        out.push_str(", ");
+        push_digits(out, self.day, 2);
+        out.push(' ');
+        out.push_str(three(MONTHS, self.month as usize - 1));
+        out.push(' ');
+        push_digits(out, self.year, 4);
+        out.push(' ');
+        self.push_time(out);
+        out.push_str(" GMT");
+    }
+
+    fn push_time(&self, out: &mut String) {
+        push_digits(out, self.second_of_day / 3600, 2);
+        out.push(':');
+        push_digits(out, self.second_of_day / 60 % 60, 2);
+        out.push(':');
+        push_digits(out, self.second_of_day % 60, 2);
+    }
+}
+
+/// `number` in decimal, with leading zeros up to `width` digits.
+fn push_digits(out: &mut String, number: u64, width: u32) {
+    if width > 1 {
+        push_digits(out, number / 10, width - 1);
+    }
+    out.push(char::from(b'0' + (number % 10) as u8));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn text(write: impl FnOnce(&mut String)) -> String {
+        let mut out = String::new();
+        write(&mut out);
+        out
+    }
+
+    #[test]
+    fn dates_have_known_answers() {
+        for (seconds, iso, http) in [
+            (0, "1970-01-01T00:00:00Z", "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "1994-11-06T08:49:37Z", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_399, "2000-02-28T23:59:59Z", "Mon, 28 Feb 2000 23:59:59 GMT"),
+            (951_782_400, "2000-02-29T00:00:00Z", "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (951_868_800, "2000-03-01T00:00:00Z", "Wed, 01 Mar 2000 00:00:00 GMT"),
+            (978_307_199, "2000-12-31T23:59:59Z", "Sun, 31 Dec 2000 23:59:59 GMT"),
+            (1_709_164_800, "2024-02-29T00:00:00Z", "Thu, 29 Feb 2024 00:00:00 GMT"),
+            (1_740_787_199, "2025-02-28T23:59:59Z", "Fri, 28 Feb 2025 23:59:59 GMT"),
+            (1_740_787_200, "2025-03-01T00:00:00Z", "Sat, 01 Mar 2025 00:00:00 GMT"),
+            (2_147_483_648, "2038-01-19T03:14:08Z", "Tue, 19 Jan 2038 03:14:08 GMT"),
+            (4_107_542_399, "2100-02-28T23:59:59Z", "Sun, 28 Feb 2100 23:59:59 GMT"),
+            (4_107_542_400, "2100-03-01T00:00:00Z", "Mon, 01 Mar 2100 00:00:00 GMT"),
+            (LAST_SECOND, "9999-12-31T23:59:59Z", "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (LAST_SECOND + 1, "9999-12-31T23:59:59Z", "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(text(|out| rfc3339(out, at(seconds))), iso, "{seconds}");
+            assert_eq!(text(|out| http_date(out, at(seconds))), http, "{seconds}");
+        }
+        assert_eq!(text(|out| rfc3339(out, UNIX_EPOCH - Duration::from_secs(1))), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let mut before = Civil::from_unix(0);
+        for day in 1..LAST_SECOND / 86_400 {
+            // A day in every week, and every day around the turn of each century, is enough.
+            if day % 7 != 0 && day % 36_524 > 3 {
+                before = Civil::from_unix(day * 86_400);
+                continue;
+            }
+            let civil = Civil::from_unix(day * 86_400);
+            let next_day = (civil.year, civil.month, civil.day) == (before.year, before.month, before.day + 1);
+            let next_month = civil.day == 1 && (civil.month == before.month + 1 || (civil.month, before.month) == (1, 12));
+            assert!(next_day || next_month, "{before:?} {civil:?}");
+            assert_eq!(civil.weekday, (before.weekday + 1) % 7);
+            before = civil;
+        }
+    }
+
+    #[test]
+    fn bodies_are_those_of_the_wire_format() {
+        let said = Some(Details { error: "connector validation failed", reason: Some(("validation_error", "boom")) });
+        let absent = Some(Details { error: "failed to get connector client", reason: None });
+        for (endpoint, failure, expected) in [
+            (Endpoint::Health, None, r#"{"status":"healthy","timestamp":"1970-01-01T00:00:00Z"}"#),
+            (Endpoint::Ready, None, r#"{"status":"ready","timestamp":"1970-01-01T00:00:00Z"}"#),
+            (Endpoint::Live, None, r#"{"status":"alive","timestamp":"1970-01-01T00:00:00Z"}"#),
+            (
+                Endpoint::Health,
+                said,
+                r#"{"status":"unhealthy","timestamp":"1970-01-01T00:00:00Z","details":{"error":"connector validation failed","validation_error":"boom"}}"#,
+            ),
+            (
+                Endpoint::Health,
+                absent,
+                r#"{"status":"unhealthy","timestamp":"1970-01-01T00:00:00Z","details":{"error":"failed to get connector client"}}"#,
+            ),
+            (
+                Endpoint::Ready,
+                absent,
+                r#"{"status":"not_ready","timestamp":"1970-01-01T00:00:00Z","details":{"error":"failed to get connector client"}}"#,
+            ),
+        ] {
+            assert_eq!(text(|out| body(out, endpoint, UNIX_EPOCH, failure)), format!("{expected}\n"));
+        }
+    }
+
+    #[test]
+    fn json_strings_are_valid_whatever_they_hold() {
+        for (input, expected) in [
+            ("", r#""""#),
+            ("plain", r#""plain""#),
+            ("\"\\/", r#""\"\\/""#),
+            ("a\nb\rc\td", r#""a\nb\rc\td""#),
+            ("\0\u{1}\u{1f} \u{1b}[31m", r#""\u0000\u0001\u001f \u001b[31m""#),
+            ("\u{7f}\u{80}\u{9b}\u{a0}", "\"\\u007f\\u0080\\u009b\u{a0}\""),
+            ("grüße 👋 \u{2028}", "\"grüße 👋 \u{2028}\""),
+        ] {
+            assert_eq!(text(|out| json_string(out, input)), expected);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters_and_say_so() {
+        for (input, max, expected) in [
+            ("abcdef", 6, ("abcdef", "")),
+            ("abcdefg", 6, ("abc", "...")),
+            ("ab\u{20ac}defg", 6, ("ab", "...")),
+            ("abcdefg", 2, ("", "...")),
+            ("", 0, ("", "")),
+        ] {
+            assert_eq!(bounded(input, max), expected, "{input} {max}");
+        }
+        let long = text(|out| {
+            let reason = "\u{e9}".repeat(MAX_ERROR_TEXT);
+            let details = Details { error: "x", reason: Some(("validation_error", &reason)) };
+            body(out, Endpoint::Health, UNIX_EPOCH, Some(details));
+        });
+        assert!(long.ends_with("\u{e9}...\"}}\n"), "{long}");
+        assert!(long.len() < MAX_ERROR_TEXT + 150);
+    }
+
+    #[test]
+    fn text_for_a_terminal_has_no_control_characters() {
+        for (input, expected) in [
+            (&b"plain \xc3\xa9"[..], "plain \u{e9}"),
+            (b"a\r\nb\x1b[2J\x7f", "a\\x0d\\x0ab\\x1b[2J\\x7f"),
+            (b"\xc2\x9b1m", "\\x9b1m"),
+            (b"\xff\xfe!", "\u{fffd}\u{fffd}!"),
+        ] {
+            assert_eq!(text(|out| printable(out, input)), expected);
+        }
+    }
+}
