@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, DRAIN_GRACE};
+use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
-use crate::deadline::after;
+use crate::deadline::{after, never};
+use crate::limits::DRAIN_GRACE;
 use crate::log::Event;
 use crate::server::HealthServer;
 use crate::settings::{Command, Setting, Settings, Table};
@@ -168,7 +169,7 @@ fn daemon(mut config: Config, health_check: bool, settings: Settings, connect: C
         Err(error) => return fail("start a thread", &error.to_string()),
     };
 
-    let message = inbox.receive(None);
+    let message = inbox.receive(never());
     let deadline = after(Instant::now(), drain_timeout);
     let mut outcome = Ok(());
     if message == Some(Message::Terminate) {
@@ -194,7 +195,7 @@ fn daemon(mut config: Config, health_check: bool, settings: Settings, connect: C
 /// Waits for a connector that was asked to finish, but leaves time for the answers under way.
 fn finish(inbox: &Inbox, thread: JoinHandle<Result<(), Trouble>>, deadline: Instant, timeout: Duration) -> Result<(), Trouble> {
     let reserve = (2 * DRAIN_GRACE).min(timeout / 2);
-    while let Some(message) = inbox.receive(deadline.checked_sub(reserve)) {
+    while let Some(message) = inbox.receive(deadline.checked_sub(reserve).unwrap_or(deadline)) {
         if message == Message::Finished {
             return result_of(thread);
         }

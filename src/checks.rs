@@ -8,9 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config::{ANSWER_MARGIN, Config};
+use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::after;
+use crate::limits::ANSWER_MARGIN;
 use crate::log::Event;
 
 /// Why a check does not say yes.

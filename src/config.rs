@@ -1,4 +1,4 @@
-//! What can be set, and every limit: its unit, its reason, and what happens beyond it.
+//! What an author can set, with its unit, its default, and what happens beyond it.
 
 use std::fmt;
 use std::io;
@@ -17,59 +17,6 @@ pub const DEFAULT_PORT: u16 = 8081;
 
 /// How long the probe takes at most, from before it connects until it has the whole answer.
 pub const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Bytes in a request's head, leading empty lines and the closing one included. Beyond it: 414 when
-/// the request line alone is longer, else 431. Probes send 150 bytes, browsers rarely 4 KiB.
-pub(crate) const MAX_REQUEST_HEAD: usize = 8 * 1024;
-
-/// Bytes in the head of an answer to the probe, 1xx heads before it included. Beyond it: not HTTP.
-pub(crate) const MAX_RESPONSE_HEAD: usize = 16 * 1024;
-
-/// Bytes of an unwelcome answer's body that the probe shows: what fits Docker's 4 KiB of health
-/// log even when every byte has to be escaped to `\u{..}`. Beyond it: cut.
-pub(crate) const MAX_SHOWN_BODY: usize = 2 * 1024;
-
-/// Bytes of an error's text that a client gets. Beyond it: cut, and marked as cut.
-pub(crate) const MAX_ERROR_TEXT: usize = 1024;
-
-/// Bytes a thread keeps for reading heads between requests: most heads fit without asking for more.
-pub(crate) const USUAL_HEAD: usize = 1024;
-
-/// Threads that stand in `accept` when nothing happens. Two, so that taking one connection never
-/// leaves nobody there; a third would cost memory to save nothing.
-pub(crate) const STANDING: usize = 2;
-
-/// Threads that may stand in `accept` after a busy moment. Beyond it they end: somewhat arbitrary,
-/// enough that a steady 16 clients at once start no threads.
-pub(crate) const MAX_STANDING: usize = 16;
-
-/// A thread that stood idle for longer than this before its request, and finds enough others
-/// standing after it, ends. So what a busy moment left behind goes away with the next few probes.
-pub(crate) const IDLE: Duration = Duration::from_secs(1);
-
-/// How long `accept` is left alone when there are no descriptors and nobody to take one from.
-pub(crate) const BACKOFF: Duration = Duration::from_millis(50);
-
-/// How long everything must have been to be had before a shortage counts as over, and is logged anew.
-pub(crate) const CALM: Duration = Duration::from_secs(5);
-
-/// What a connection may take for its head when no thread could be left in `accept` behind it:
-/// until it is done, nobody else is answered.
-pub(crate) const ALONE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long, at shutdown, connections may still owe what they owe before they are closed: a head
-/// or a close already under way arrives in this time, and a stalled one delays nothing for longer.
-pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(250);
-
-/// How much earlier than a client's patience ends (`Prefer: wait`) it gets its 503, so that the
-/// answer still arrives: a quarter of it, at most this. Longer than the 100 ms for which a
-/// container that used up its CPU quota is not scheduled.
-pub(crate) const ANSWER_MARGIN: Duration = Duration::from_millis(500);
-
-const _: () = assert!(USUAL_HEAD <= MAX_REQUEST_HEAD);
-const _: () = assert!(STANDING >= 2 && STANDING <= MAX_STANDING);
-const _: () = assert!(MAX_ERROR_TEXT < MAX_SHOWN_BODY, "the probe shows the whole of our own error texts");
-const _: () = assert!(DRAIN_GRACE.as_millis() < DEFAULT_PROBE_TIMEOUT.as_millis());
 
 /// Where to listen, and how much and how long at most. `Config::default()` is what an operator expects.
 ///

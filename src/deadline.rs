@@ -16,11 +16,16 @@ pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// `start` + `time`, or as late as the clock can tell: a timeout too long to add up never ends.
+/// `start` + `time`, or a century later where that cannot be told.
 pub(crate) fn after(start: Instant, time: Duration) -> Instant {
-    // A century, where the sum cannot be represented.
-    const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-    start.checked_add(time).or_else(|| start.checked_add(FOREVER)).unwrap_or(start)
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    start.checked_add(time.min(CENTURY)).unwrap_or(start)
+}
+
+/// No deadline at all, near enough.
+#[cfg(feature = "cli")]
+pub(crate) fn never() -> Instant {
+    after(Instant::now(), Duration::MAX)
 }
 
 /// One side of an exchange, reading and writing until `deadline` and not beyond.
@@ -36,17 +41,25 @@ pub(crate) trait Timeouts {
     fn write_within(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize>;
 }
 
-impl Timeouts for TcpStream {
-    fn read_within(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize> {
-        self.set_read_timeout(Some(timeout))?;
-        io::Read::read(&mut &*self, buffer)
-    }
+macro_rules! timeouts_of {
+    ($stream:ty) => {
+        impl Timeouts for $stream {
+            fn read_within(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize> {
+                self.set_read_timeout(Some(timeout))?;
+                io::Read::read(&mut &*self, buffer)
+            }
 
-    fn write_within(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize> {
-        self.set_write_timeout(Some(timeout))?;
-        io::Write::write(&mut &*self, bytes)
-    }
+            fn write_within(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize> {
+                self.set_write_timeout(Some(timeout))?;
+                io::Write::write(&mut &*self, bytes)
+            }
+        }
+    };
 }
+
+timeouts_of!(TcpStream);
+#[cfg(all(unix, feature = "cli"))]
+timeouts_of!(std::os::unix::net::UnixStream);
 
 impl<S: Timeouts> Timed<'_, S> {
     /// Reads what has come, at least a byte; `Ok(0)` is the end of the stream.

@@ -6,7 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::config::{MAX_REQUEST_HEAD, MAX_RESPONSE_HEAD};
+use crate::limits::{MAX_REQUEST_HEAD, MAX_RESPONSE_HEAD};
 
 /// The status codes this server answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

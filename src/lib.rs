@@ -2,12 +2,15 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 
+mod answer;
 mod checks;
 mod config;
 mod connector;
 mod deadline;
 mod endpoint;
 mod http;
+mod limits;
+mod listener;
 mod log;
 mod pool;
 mod probe;

@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{MAX_STANDING, STANDING};
+use crate::limits::{MAX_STANDING, STANDING};
 
 #[derive(Debug)]
 pub(crate) struct Pool<C> {
@@ -148,6 +148,13 @@ impl<C> Pool<C> {
         drop(self.wait_until(state, Instant::now() + timeout, |state| state.standing > standing || state.closing));
     }
 
+    /// Waits for a thread that stands to go, or for `timeout`.
+    pub(crate) fn wait_for_leave(&self, timeout: Duration) {
+        let state = self.state();
+        let standing = state.standing;
+        drop(self.wait_until(state, Instant::now() + timeout, |state| state.standing < standing));
+    }
+
     /// From now on whoever comes back ends.
     pub(crate) fn close(&self) {
         let mut state = self.state();
@@ -171,9 +178,9 @@ impl<C> Pool<C> {
         mem::take(&mut state.debtors)
     }
 
-    /// Waits until no thread stands or none is left at all, or until `deadline`.
-    pub(crate) fn wait_ended(&self, deadline: Instant, standing_only: bool) {
-        drop(self.wait_until(self.state(), deadline, |state| if standing_only { state.standing == 0 } else { state.threads == 0 }));
+    /// Waits until no thread is left, or until `deadline`.
+    pub(crate) fn wait_ended(&self, deadline: Instant) {
+        drop(self.wait_until(self.state(), deadline, |state| state.threads == 0));
     }
 
     fn wait_until<'a>(
@@ -297,7 +304,7 @@ mod tests {
         assert_eq!(debtors.len(), 2);
         assert!(!pool.settled(admission.ticket));
         assert!(!pool.returns(false) && !pool.returns(false));
-        pool.wait_ended(Instant::now(), false);
+        pool.wait_ended(Instant::now());
         assert_eq!(pool.state().threads, 0);
     }
 

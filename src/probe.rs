@@ -6,10 +6,11 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::config::{DEFAULT_PROBE_TIMEOUT, MAX_RESPONSE_HEAD, MAX_SHOWN_BODY, USUAL_HEAD};
+use crate::config::DEFAULT_PROBE_TIMEOUT;
 use crate::deadline::{Timed, after, left};
 use crate::endpoint::{Endpoint, reachable};
 use crate::http::{self, Malformed};
+use crate::limits::{MAX_RESPONSE_HEAD, MAX_SHOWN_BODY, USUAL_HEAD};
 use crate::report;
 
 /// One question to one endpoint: a plain HTTP/1.1 GET, whose answer is 200 or a failure.

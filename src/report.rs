@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::MAX_ERROR_TEXT;
 use crate::endpoint::Endpoint;
+use crate::limits::MAX_ERROR_TEXT;
 
 /// Why an endpoint answers 503, in the words of the wire format.
 #[derive(Clone, Copy, Debug)]

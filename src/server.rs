@@ -1,21 +1,22 @@
 //! Accept, make room, one thread for each request, answer, linger, drain.
 
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
-use crate::checks::{Checks, Failure};
-use crate::config::{ALONE_TIMEOUT, BACKOFF, CALM, Config, DRAIN_GRACE, IDLE, MAX_REQUEST_HEAD, STANDING, USUAL_HEAD};
+use crate::answer;
+use crate::checks::Checks;
+use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::{Timed, after};
-use crate::endpoint::{self, Endpoint};
-use crate::http::{self, Host, Method, Request, Status};
+use crate::http::{self, Request, Status};
+use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, DRAIN_GRACE, IDLE, MAX_REQUEST_HEAD, STANDING, USUAL_HEAD};
+use crate::listener::{Listener, Meaning};
 use crate::log::Event;
 use crate::pool::Pool;
-use crate::report::{self, Details};
 
 /// The health server: listens from [`bind`](HealthServer::bind) on, until it is dropped.
 ///
@@ -48,10 +49,7 @@ pub struct HealthServer {
 
 #[derive(Debug)]
 struct Shared {
-    listener: TcpListener,
-    address: SocketAddr,
-    /// Stops the listener from outside `accept`; made beforehand, for when there are no descriptors left.
-    stopper: Stopper,
+    listener: Listener,
     config: Config,
     pool: Pool<TcpStream>,
     checks: Arc<Checks>,
@@ -71,11 +69,8 @@ impl HealthServer {
     /// configuration whose limits make no sense, naming the field.
     pub fn bind(config: Config) -> io::Result<HealthServer> {
         config.check()?;
-        let listener = TcpListener::bind(config.address)?;
         let shared = Arc::new(Shared {
-            address: listener.local_addr()?,
-            stopper: Stopper::new(&listener)?,
-            listener,
+            listener: Listener::bind(config.address)?,
             pool: Pool::new(config.max_connections),
             checks: Arc::new(Checks::new(config.clone())),
             config,
@@ -98,7 +93,7 @@ impl HealthServer {
     /// The address the server really listens on: with the port that was free, if port 0 was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.shared.address
+        self.shared.listener.address()
     }
 
     /// From now on `connector` answers for `/health` and `/ready`; one attached before is forgotten,
@@ -135,7 +130,7 @@ impl HealthServer {
         for (_, connection) in shared.pool.wait_settled(deadline.min(now + DRAIN_GRACE)) {
             hang_up(&connection);
         }
-        shared.pool.wait_ended(deadline, false);
+        shared.pool.wait_ended(deadline);
     }
 }
 
@@ -200,11 +195,11 @@ impl Shared {
         let more_to_come = match heard {
             Heard::Nothing => return,
             Heard::Request(request, excess) => {
-                self.answer(&request, peer, text, answer);
+                answer::answer(&self.checks, &request, peer, text, answer);
                 request.content || excess
             }
             Heard::Refused(status) => {
-                refuse(status, text, answer);
+                answer::refuse(status, text, answer);
                 true
             }
         };
@@ -242,46 +237,20 @@ impl Shared {
         (admission.ticket, alone)
     }
 
-    /// The answer to a request, into `out`.
-    fn answer(&self, request: &Request<'_>, peer: IpAddr, text: &mut String, out: &mut Vec<u8>) {
-        let endpoint = match request.method {
-            Method::Other => return refuse(Status::MethodNotAllowed, text, out),
-            Method::Get | Method::Head => Endpoint::from_path(request.path),
-        };
-        let Some(endpoint) = endpoint else { return refuse(Status::NotFound, text, out) };
-        let outcome = match endpoint {
-            Endpoint::Health => self.checks.health(request.wait.map(|seconds| Duration::from_secs(seconds.into()))),
-            Endpoint::Ready => self.checks.ready(),
-            Endpoint::Live => Ok(()),
-        };
-        // A web page can point a name of its own at our loopback address and read what we say; it
-        // cannot keep that name out of Host.
-        let trusted = peer.to_canonical().is_loopback() && request.host == Host::Literal;
-        let reason = outcome.as_ref().err().map(ToString::to_string);
-        let details =
-            outcome.as_ref().err().map(|failure| details(endpoint, failure, trusted, reason.as_deref().unwrap_or_default()));
-        let status = if details.is_none() { Status::Ok } else { Status::Unavailable };
-        let now = SystemTime::now();
-        text.clear();
-        report::body(text, endpoint, now, details);
-        respond(status, now, text, request.method == Method::Head, out);
-    }
-
     /// What an error of `accept` means: wait a little and go on, or not.
     fn can_go_on(&self, error: &io::Error) -> bool {
         if self.pool.is_closing() {
             return false;
         }
-        match error.kind() {
-            // The connection was gone before it could be taken, or the network was: the next one.
-            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => return true,
-            _ => {}
-        }
-        if is_beyond_repair(error) {
-            if !self.dead.swap(true, Ordering::Relaxed) {
-                self.config.emit(&Event::Dead { error });
+        match Meaning::of(error) {
+            Meaning::Gone => return true,
+            Meaning::Short => {}
+            Meaning::Dead => {
+                if !self.dead.swap(true, Ordering::Relaxed) {
+                    self.config.emit(&Event::Dead { error });
+                }
+                return false;
             }
-            return false;
         }
         self.short_of("accept a connection", error);
         if let Some(connection) = self.pool.oldest_debtor() {
@@ -291,25 +260,20 @@ impl Shared {
         true
     }
 
-    fn short_of(&self, what: &str, error: &io::Error) {
-        if self.shortage.is_news() {
-            self.config.emit(&Event::Scarce { what, error });
+    /// Gets every thread out of `accept`.
+    fn stop_accepting(&self, deadline: Instant) {
+        if self.listener.stop() {
+            return;
+        }
+        // Each poke gets one thread out, and one that fails means that nobody is there to be got out.
+        while self.pool.standing() > 0 && Instant::now() < deadline && self.listener.poke(DRAIN_GRACE) {
+            self.pool.wait_for_leave(BACKOFF);
         }
     }
 
-    /// Gets every thread out of `accept`, and has new connections refused.
-    fn stop_accepting(&self, deadline: Instant) {
-        if self.stopper.stop() {
-            return;
-        }
-        // The system does not interrupt `accept` from outside: a connection does. Each one gets one
-        // thread out, and a failed one means that none is in there any more.
-        let address = endpoint::reachable(self.address);
-        while self.pool.standing() > 0 && TcpStream::connect_timeout(&address, DRAIN_GRACE).is_ok() {
-            self.pool.wait_ended(deadline.min(Instant::now() + BACKOFF), true);
-            if Instant::now() >= deadline {
-                return;
-            }
+    fn short_of(&self, what: &str, error: &io::Error) {
+        if self.shortage.is_news() {
+            self.config.emit(&Event::Scarce { what, error });
         }
     }
 }
@@ -367,46 +331,6 @@ fn hang_up(connection: &TcpStream) {
     let _ = connection.shutdown(Shutdown::Both);
 }
 
-/// The wire format's words for a failure. Only a client that may have it gets the connector's own text.
-fn details<'a>(endpoint: Endpoint, failure: &Failure, trusted: bool, reason: &'a str) -> Details<'a> {
-    let (error, name) = match (failure, endpoint) {
-        (Failure::Absent, _) => ("failed to get connector client", None),
-        (_, Endpoint::Health) => ("connector validation failed", Some("validation_error")),
-        (_, _) => ("connector is not ready", Some("readiness_error")),
-    };
-    let may_have = trusted || !matches!(failure, Failure::Said(_));
-    Details { error, reason: name.filter(|_| may_have).map(|name| (name, reason)) }
-}
-
-/// An answer that is not about the connector.
-fn refuse(status: Status, text: &mut String, out: &mut Vec<u8>) {
-    text.clear();
-    for part in ["{\"error\":\"", status.line(), "\"}\n"] {
-        text.push_str(part);
-    }
-    respond(status, SystemTime::now(), text, false, out);
-}
-
-fn respond(status: Status, now: SystemTime, body: &mut String, head_only: bool, out: &mut Vec<u8>) {
-    let body_len = body.len();
-    // The date is written behind the body and taken away again: one buffer less.
-    report::http_date(body, now);
-    let (content, date) = body.split_at_checked(body_len).unwrap_or_default();
-    out.clear();
-    http::response_head(out, status, date, body_len);
-    if !head_only {
-        out.extend_from_slice(content.as_bytes());
-    }
-}
-
-/// Errors of `accept` that no waiting mends: the descriptor is not a listening socket any more.
-fn is_beyond_repair(error: &io::Error) -> bool {
-    // EBADF has the same number wherever there are numbers; the others are EINVAL and ENOTSOCK.
-    const EBADF: i32 = 9;
-    const ENOTSOCK: i32 = if cfg!(target_os = "linux") { 88 } else { 38 };
-    error.kind() == io::ErrorKind::InvalidInput || matches!(error.raw_os_error(), Some(EBADF | ENOTSOCK))
-}
-
 /// Whether the machine is short of something, so that an episode is logged once and not once for
 /// each connection in it.
 #[derive(Debug, Default)]
@@ -430,34 +354,5 @@ impl Shortage {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let calm = last.is_none_or(|last| last.elapsed() >= CALM);
         calm && self.on.swap(false, Ordering::Relaxed)
-    }
-}
-
-/// Stops a listener that other threads stand in `accept` on.
-#[derive(Debug)]
-struct Stopper {
-    #[cfg(unix)]
-    handle: TcpStream,
-}
-
-impl Stopper {
-    #[cfg(unix)]
-    fn new(listener: &TcpListener) -> io::Result<Stopper> {
-        // Shutting down a socket is a method of streams only; the descriptor does not mind.
-        let descriptor = std::os::fd::OwnedFd::from(listener.try_clone()?);
-        Ok(Stopper { handle: TcpStream::from(descriptor) })
-    }
-
-    #[cfg(not(unix))]
-    fn new(_: &TcpListener) -> io::Result<Stopper> {
-        Ok(Stopper {})
-    }
-
-    /// False where the system knows no such thing: Linux ends every `accept`, others refuse.
-    fn stop(&self) -> bool {
-        #[cfg(unix)]
-        return cfg!(target_os = "linux") && self.handle.shutdown(Shutdown::Both).is_ok();
-        #[cfg(not(unix))]
-        return false;
     }
 }

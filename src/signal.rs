@@ -27,7 +27,7 @@ pub(crate) use system::{Inbox, Sender, install};
 #[cfg(unix)]
 mod system {
     use std::ffi::c_int;
-    use std::io::{self, Read, Write};
+    use std::io::{self, Write};
     use std::mem;
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
@@ -36,7 +36,7 @@ mod system {
     use std::time::Instant;
 
     use super::Message;
-    use crate::deadline::left;
+    use crate::deadline::Timed;
 
     // The same numbers on every Unix that Rust knows.
     const SIGINT: c_int = 2;
@@ -116,17 +116,12 @@ mod system {
     }
 
     impl Inbox {
-        /// The next message, or `None` if none comes until the deadline.
-        pub(crate) fn receive(&self, deadline: Option<Instant>) -> Option<Message> {
+        /// The next message, or `None` if none comes until `deadline`.
+        pub(crate) fn receive(&self, deadline: Instant) -> Option<Message> {
             let mut byte = [0];
-            loop {
-                let timeout = deadline.map(left).transpose().ok()?;
-                self.0.set_read_timeout(timeout).ok()?;
-                match (&self.0).read(&mut byte) {
-                    Ok(1) => return Message::from_byte(byte[0]),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    _ => return None,
-                }
+            match (Timed { stream: &self.0, deadline }).read(&mut byte) {
+                Ok(1) => Message::from_byte(byte[0]),
+                _ => None,
             }
         }
     }
@@ -161,12 +156,8 @@ mod system {
     }
 
     impl Inbox {
-        pub(crate) fn receive(&self, deadline: Option<Instant>) -> Option<Message> {
-            let byte = match deadline {
-                None => self.0.recv().ok()?,
-                Some(deadline) => self.0.recv_timeout(left(deadline).ok()?).ok()?,
-            };
-            Message::from_byte(byte)
+        pub(crate) fn receive(&self, deadline: Instant) -> Option<Message> {
+            Message::from_byte(self.0.recv_timeout(left(deadline).ok()?).ok()?)
         }
     }
 }
