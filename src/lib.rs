@@ -1,4 +1,101 @@
-//! HTTP health checks and an exec probe for Baton connectors.
+//! HTTP health checks for Baton connectors: a server with `/health`, `/ready` and `/live`, and the
+//! probe that asks it, for images that hold nothing but the connector.
+//!
+//! An author implements [`Connector`] and hands it to [`App`], and that is the whole program:
+//!
+//! ```no_run
+//! use baton_health::{App, BoxError, Connector, Setting, Stop};
+//! use std::net::TcpStream;
+//! use std::process::ExitCode;
+//! use std::time::Duration;
+//!
+//! struct Directory { address: String }
+//!
+//! impl Connector for Directory {
+//!     fn validate(&self) -> Result<(), BoxError> {
+//!         TcpStream::connect(&*self.address)?;
+//!         Ok(())
+//!     }
+//!
+//!     fn serve(&self, stop: &Stop) -> Result<(), BoxError> {
+//!         while !stop.wait_for(Duration::from_secs(60)) { /* sync */ }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     App::new("baton-directory", env!("CARGO_PKG_VERSION"))
+//!         .setting(Setting::required("address", "HOST:PORT").help("Where the directory is"))
+//!         .run(|settings| Ok(Directory { address: settings.get("address").to_owned() }))
+//! }
+//! ```
+//!
+//! [`App::run`] reads the command line and the environment, starts the server if `--health-check`
+//! asks for it, builds the connector, lets it work until SIGTERM or SIGINT, and turns all that into
+//! an exit code. `baton-directory health-check` asks a running one how it is.
+//!
+//! A program that has a command line of its own uses [`HealthServer`] and [`Probe`] instead; with
+//! `default-features = false` that needs no other package.
+//!
+//! # The three endpoints
+//!
+//! | endpoint | asks | 200 | 503 |
+//! |---|---|---|---|
+//! | `/health` | [`Connector::validate`] | it returned `Ok` | it returned an error, panicked, or takes too long; no connector yet |
+//! | `/ready` | [`Connector::ready`] | there is a connector, and it says so | there is none yet, it says no, or the process is about to end |
+//! | `/live` | nobody | always | never |
+//!
+//! # Threads and limits
+//!
+//! Two threads stand in `accept` when nothing happens. Each serves the connection it accepts, from
+//! reading the request to closing, and goes back; when all are busy another is started, up to
+//! [`Config::max_connections`]. Beyond that the connection that has owed its request the longest
+//! gives way, so stalled clients cannot keep others out. At most half of the places may be inside the
+//! connector's code, so `/live` always has one. Every limit is a field of [`Config`] or a constant
+//! with its reason beside it.
+//!
+//! `validate` runs on a thread of its own, one at a time, however many ask; they share its verdict,
+//! each waits no longer than its own patience (`Prefer: wait=SECONDS`, RFC 7240) and
+//! [`Config::validate_timeout`] allow, and the verdict is reused for [`Config::validate_ttl`]. One
+//! that hangs costs its one thread: it is never started again beside itself, `/health` says 503 at
+//! once from then on, and recovers when it returns.
+//!
+//! A panic in `validate` or `ready` is a 503, in `serve` or while connecting it ends the program with
+//! exit code 1. That is where panics unwind; in a program built with `panic = "abort"` any panic ends
+//! it, which is what an orchestrator then sees.
+//!
+//! # Beside an async runtime
+//!
+//! Everything here blocks, on threads of its own, and needs no runtime. A connector that has one
+//! keeps a handle to it and blocks on that: `self.runtime.block_on(self.client.whoami())` in
+//! `validate`, which runs on no thread of the runtime; `serve` does the same with the connector's
+//! main task, after handing it a clone of [`Stop`], which a blocking task of the runtime waits on.
+//!
+//! # How the parts depend on each other
+//!
+//! Each file uses the ones named to its right and no others; a test holds it to that.
+//!
+//! ```text
+//! app       config connector deadline limits log server settings signal stop
+//! settings  config connector endpoint probe report
+//! signal    deadline
+//! server    answer checks config connector deadline http limits listener log pool
+//! answer    checks endpoint http report
+//! checks    config connector deadline limits log
+//! probe     config deadline endpoint http limits report
+//! listener  endpoint
+//! pool      limits
+//! http      limits
+//! config    log
+//! log       report
+//! report    endpoint limits
+//! connector stop
+//! deadline  -
+//! endpoint  -
+//! limits    -
+//! stop      -
+//! ```
+
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 
@@ -37,3 +134,8 @@ pub use stop::Stop;
 pub use app::App;
 #[cfg(feature = "cli")]
 pub use settings::{Setting, Settings};
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

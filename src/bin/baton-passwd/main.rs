@@ -23,7 +23,7 @@ impl Passwd {
     fn connect(settings: &Settings) -> Result<Passwd, BoxError> {
         let (passwd, group) = (settings.get("passwd").to_owned(), settings.get("group").to_owned());
         let accounts = Accounts::read(&passwd, &group)?;
-        log_counts("connected to accounts", &accounts);
+        log_counts("read accounts", &accounts);
         let interval = Duration::from_secs(settings.number("sync-interval"));
         Ok(Passwd { passwd, group, interval, accounts: Mutex::new(accounts) })
     }

@@ -1,0 +1,166 @@
+//! The rules of the house, held by a test instead of by memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no {ending} below {folder}");
+    found
+}
+
+/// A file without its comments and its tests.
+fn code(path: &Path) -> String {
+    let text = read(path);
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+}
+
+fn library() -> BTreeMap<String, String> {
+    let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    let flat = files("src", ".rs").into_iter().filter(|path| path.parent() == Some(&root().join("src")));
+    flat.map(|path| (name(&path), code(&path))).collect()
+}
+
+#[test]
+fn each_file_uses_only_what_the_picture_in_the_docs_says() {
+    let map = read("src/lib.rs");
+    let picture = map.split("//! ```text\n").nth(1).expect("the picture").split("//! ```").next().unwrap();
+    let drawn: BTreeMap<&str, BTreeSet<&str>> = picture
+        .lines()
+        .map(|line| {
+            let mut words = line.trim_start_matches("//! ").split_whitespace();
+            (words.next().unwrap(), words.filter(|word| *word != "-").collect())
+        })
+        .collect();
+
+    let mut used = BTreeMap::new();
+    let library = library();
+    for (name, code) in library.iter().filter(|(name, _)| *name != "lib") {
+        let others = code.split("crate::").skip(1).map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next().unwrap());
+        used.insert(name.as_str(), others.collect::<BTreeSet<_>>());
+    }
+    assert_eq!(used, drawn, "left: the code; right: the picture in src/lib.rs");
+
+    // A name stands above everything it uses: the arrows run one way.
+    let order: Vec<&str> = picture.lines().map(|line| line.trim_start_matches("//! ").split_whitespace().next().unwrap()).collect();
+    let place = |name: &str| order.iter().position(|other| *other == name).unwrap();
+    for (name, others) in &drawn {
+        for other in others {
+            assert!(place(name) < place(other), "{name} uses {other}, which stands above it");
+        }
+    }
+}
+
+#[test]
+fn only_one_file_is_unsafe_and_says_why() {
+    for (name, code) in library() {
+        let count = code.matches("unsafe {").count() + code.matches("unsafe extern").count();
+        assert!(count == 0 || name == "signal", "unsafe code in src/{name}.rs");
+    }
+    let signal = read("src/signal.rs");
+    assert_eq!(signal.matches("unsafe {").count(), signal.matches("// SAFETY: ").count());
+}
+
+#[test]
+fn only_one_file_sets_timeouts() {
+    for (name, code) in library() {
+        assert!(name == "deadline" || !code.contains("_timeout(Some"), "src/{name}.rs sets a timeout of its own");
+    }
+}
+
+#[test]
+fn tests_wait_for_something_and_never_just_sleep() {
+    for path in files("tests", ".rs").iter().chain(&files("src", ".rs")) {
+        let text = read(path);
+        let tests = if path.starts_with(root().join("src")) { text.split("mod tests").nth(1).unwrap_or("") } else { &text };
+        let name = path.strip_prefix(root()).unwrap().display();
+        let sleeps = tests.lines().filter(|line| line.contains(concat!("thread::", "sleep"))).collect::<Vec<_>>();
+        // A pause between two looks at a state that is waited for says so by its name.
+        assert!(sleeps.iter().all(|line| line.contains("sleep(BETWEEN")), "{name}: {sleeps:?}");
+    }
+}
+
+#[test]
+fn files_stay_small_enough_to_be_one_thing() {
+    const MOST: usize = 460;
+    for path in files("src", ".rs") {
+        let lines = code(&path).lines().count();
+        assert!(lines <= MOST, "{}: {lines} lines of code, more than {MOST}", path.display());
+    }
+    for path in files("src", ".rs").iter().chain(&files("tests", ".rs")) {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(!["util", "utils", "helpers", "common", "manager", "misc", "mod"].contains(&stem.as_str()), "{}", path.display());
+    }
+}
+
+#[test]
+fn one_package_is_all_it_takes() {
+    let lock = read("Cargo.lock");
+    let foreign: Vec<&str> = lock.split("[[package]]").filter(|package| package.contains("source = ")).collect();
+    assert_eq!(foreign.len(), 1, "{foreign:?}");
+    assert!(foreign[0].contains("name = \"lexopt\""));
+}
+
+#[test]
+fn the_version_is_the_same_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(read("CHANGELOG.md").contains(&format!("## {version}")), "CHANGELOG.md has no entry for {version}");
+    assert!(read("README.md").contains(&format!("baton-health = \"{}\"", version.rsplit_once('.').unwrap().0)), "README.md");
+}
+
+#[test]
+fn the_license_is_the_one_that_is_named() {
+    assert!(read("Cargo.toml").contains("license = \"Apache-2.0\""));
+    assert!(read("LICENSE").contains("Apache License") && read("LICENSE").contains("Version 2.0, January 2004"));
+}
+
+/// Rows of the Markdown tables under a heading, cells trimmed and without backticks.
+fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
+    let section = text.split(heading).nth(1).unwrap_or_else(|| panic!("no {heading:?} in README.md"));
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")).skip(1);
+    rows.map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('`', "")).collect()).collect()
+}
+
+#[test]
+#[cfg(feature = "cli")]
+fn the_readmes_settings_are_those_of_the_program() {
+    use std::process::Command;
+    let output = Command::new(env!("CARGO_BIN_EXE_baton-passwd")).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    // In --help a setting is a line of names, and a line of what it is for and its default.
+    let mut documented: BTreeSet<(String, String, String)> = BTreeSet::new();
+    let lines: Vec<&str> = help.lines().collect();
+    for pair in lines.windows(2).filter(|pair| pair[0].starts_with("  --") && pair[1].contains("[default: ")) {
+        let mut names = pair[0].trim().split(", ");
+        let flag = names.next().unwrap().split(['=', '[']).next().unwrap().to_owned();
+        let default = pair[1].split("[default: ").nth(1).unwrap().trim_end_matches(']').to_owned();
+        documented.insert((flag, names.next().unwrap_or("").to_owned(), default));
+    }
+    let rows = table(&read("README.md"), "\n## Settings\n");
+    let told: BTreeSet<_> = rows.into_iter().map(|row| (row[0].clone(), row[1].clone(), row[2].clone())).collect();
+    assert_eq!(told, documented, "left: README.md; right: --help");
+}
