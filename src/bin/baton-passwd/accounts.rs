@@ -1,6 +1,6 @@
 //! The accounts of a Unix host, as `passwd(5)` and `group(5)` describe them, and how they change.
 
-use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,17 +9,19 @@ use std::io::{self, Read};
 /// file given by mistake would fill memory with.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// All accounts at one time, sorted.
+/// All accounts at one time.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accounts {
-    records: Vec<Record>,
+    records: Records,
 }
 
-/// One thing that exists: what it is, what identifies it, and what may change about it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What exists: what it is and what it is called, and what else there is to it.
+type Records = BTreeMap<(Kind, String), Record>;
+
+#[derive(Debug, PartialEq, Eq)]
 struct Record {
-    kind: Kind,
-    name: String,
+    line: usize,
+    /// What may change without making it another one.
     rest: String,
 }
 
@@ -60,7 +62,6 @@ impl Change {
 }
 
 /// Which file could not be used, where in it, and why.
-#[derive(Debug)]
 pub(crate) struct Unusable {
     file: String,
     /// From 1; 0 where it is not about a line.
@@ -68,7 +69,6 @@ pub(crate) struct Unusable {
     reason: Reason,
 }
 
-#[derive(Debug)]
 enum Reason {
     Io(io::Error),
     TooLarge,
@@ -98,6 +98,12 @@ impl fmt::Display for Unusable {
     }
 }
 
+impl fmt::Debug for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Unusable {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
@@ -116,80 +122,92 @@ impl Accounts {
     /// Makes sense of both files, each with its name.
     fn parse(passwd: (&str, &[u8]), group: (&str, &[u8])) -> Result<Accounts, Unusable> {
         let (passwd, group) = (Table { file: passwd.0, bytes: passwd.1 }, Table { file: group.0, bytes: group.1 });
-        let mut records = Vec::new();
-        // A user belongs to the group with the user's own gid, and to those that list the user.
-        let mut primary = Vec::new();
-        for (line, [name, _, uid, gid, gecos, home, shell]) in passwd.lines()? {
-            let name = passwd.named(line, name)?;
-            passwd.number(line, "uid", uid)?;
-            primary.push((passwd.number(line, "gid", gid)?, name));
-            records.push((line, Record::new(Kind::User, name, [uid, gid, gecos, home, shell].join(":"))));
-        }
-        passwd.unique(&mut records)?;
-        let users = records.len();
-        let mut groups = Vec::new();
-        let mut memberships = Vec::new();
-        for (line, [name, _, gid, members]) in group.lines()? {
-            let name = group.named(line, name)?;
-            let number = group.number(line, "gid", gid)?;
-            groups.push((line, Record::new(Kind::Group, name, gid.to_owned())));
-            let listed = members.split(',').filter(|member| !member.is_empty());
-            let own = primary.iter().filter(|(gid, _)| *gid == number).map(|(_, user)| *user);
-            for member in listed.chain(own) {
+        let mut records = Records::new();
+        // Users by the group that is their own: to it they belong without being listed.
+        let mut own = Records::new();
+        passwd.each(7, |line, fields| {
+            let [name, _, rest @ ..] = fields else { return Ok(()) };
+            let [uid, gid, ..] = rest else { return Ok(()) };
+            number(uid).ok_or(Reason::NotANumber("uid"))?;
+            let own_group = number(gid).ok_or(Reason::NotANumber("gid"))?;
+            own.insert((Kind::Membership, member(own_group, name)), Record { line, rest: (*name).to_owned() });
+            insert(&mut records, Kind::User, name, Record { line, rest: rest.join(":") })
+        })?;
+        group.each(4, |line, fields| {
+            let [name, _, gid, listed] = fields else { return Ok(()) };
+            let id = number(gid).ok_or(Reason::NotANumber("gid"))?;
+            insert(&mut records, Kind::Group, name, Record { line, rest: (*gid).to_owned() })?;
+            // ';' is what follows ':'.
+            let (first, beyond) = (member(id, ""), id.to_string() + ";");
+            let users = own.range((Kind::Membership, first)..(Kind::Membership, beyond)).map(|(_, user)| &*user.rest);
+            for user in users.chain(listed.split(',')) {
                 // Groups may list users that come from elsewhere: they are not for us to sync.
-                let known = records.get(..users).unwrap_or_default();
-                if known.binary_search_by(|(_, user)| user.name.as_str().cmp(member)).is_ok() {
-                    memberships.push(Record::new(Kind::Membership, &[member, " in ", name].concat(), String::new()));
+                if records.contains_key(&(Kind::User, user.to_owned())) {
+                    let record = Record { line: 0, rest: String::new() };
+                    records.insert((Kind::Membership, [user, " in ", name].concat()), record);
                 }
             }
-        }
-        group.unique(&mut groups)?;
-        memberships.sort();
-        memberships.dedup();
-        let records = records.into_iter().chain(groups).map(|(_, record)| record).chain(memberships).collect();
+            Ok(())
+        })?;
         Ok(Accounts { records })
     }
 
     /// How many there are of a kind.
     pub(crate) fn count(&self, kind: Kind) -> usize {
-        self.records.iter().filter(|record| record.kind == kind).count()
+        self.records.keys().filter(|(other, _)| *other == kind).count()
     }
 
-    /// Calls `each` for everything that differs in `now`.
+    /// Calls `each` for everything that differs in `now`: what has gone first, then the rest.
     pub(crate) fn changes(&self, now: &Accounts, mut each: impl FnMut(Change, Kind, &str)) {
-        // Both are sorted: walk through them side by side.
-        let (mut old, mut new) = (self.records.iter().peekable(), now.records.iter().peekable());
-        loop {
-            let order = match (old.peek(), new.peek()) {
-                (None, None) => return,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(before), Some(after)) => (before.kind, &before.name).cmp(&(after.kind, &after.name)),
-            };
-            let before = if order.is_le() { old.next() } else { None };
-            let after = if order.is_ge() { new.next() } else { None };
-            match (before, after) {
-                (Some(gone), None) => each(Change::Removed, gone.kind, &gone.name),
-                (None, Some(come)) => each(Change::Added, come.kind, &come.name),
-                (Some(before), Some(after)) if before.rest != after.rest => each(Change::Changed, after.kind, &after.name),
-                _ => {}
+        for (key, _) in self.records.iter().filter(|(key, _)| !now.records.contains_key(key)) {
+            each(Change::Removed, key.0, &key.1);
+        }
+        for (key, record) in &now.records {
+            match self.records.get(key) {
+                None => each(Change::Added, key.0, &key.1),
+                Some(before) if before.rest != record.rest => each(Change::Changed, key.0, &key.1),
+                Some(_) => {}
             }
         }
     }
 }
 
-impl Record {
-    fn new(kind: Kind, name: &str, rest: String) -> Record {
-        Record { kind, name: name.to_owned(), rest }
+/// Adds what a line says, unless its name is empty or stands in a line before.
+fn insert(records: &mut Records, kind: Kind, name: &str, record: Record) -> Result<(), Reason> {
+    if name.is_empty() {
+        return Err(Reason::Empty("name"));
+    }
+    match records.insert((kind, name.to_owned()), record) {
+        Some(before) => Err(Reason::Repeated { first: before.line }),
+        None => Ok(()),
     }
 }
 
+/// A key that puts the members of a group side by side.
+fn member(group: u32, user: &str) -> String {
+    [&group.to_string(), ":", user].concat()
+}
+
+/// Decimal digits only: `parse` alone would take a sign.
+fn number(text: &str) -> Option<u32> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
 fn contents(file: &str) -> Result<Vec<u8>, Unusable> {
-    let unusable = |reason| Unusable { file: file.to_owned(), line: 0, reason };
-    let mut bytes = Vec::new();
-    let mut source = File::open(file).map_err(|error| unusable(Reason::Io(error)))?.take(MAX_FILE + 1);
-    source.read_to_end(&mut bytes).map_err(|error| unusable(Reason::Io(error)))?;
-    if bytes.len() as u64 > MAX_FILE { Err(unusable(Reason::TooLarge)) } else { Ok(bytes) }
+    let read = || {
+        let source = File::open(file)?;
+        // A hint that spares growing; a device says 0, and is read all the same.
+        let size = source.metadata()?.len().min(MAX_FILE);
+        let mut bytes = Vec::with_capacity(size as usize + 1);
+        source.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let reason = match read() {
+        Ok(bytes) if bytes.len() as u64 > MAX_FILE => Reason::TooLarge,
+        Ok(bytes) => return Ok(bytes),
+        Err(error) => Reason::Io(error),
+    };
+    Err(Unusable { file: file.to_owned(), line: 0, reason })
 }
 
 /// A file of lines of fields.
@@ -198,48 +216,23 @@ struct Table<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Table<'a> {
-    fn unusable(&self, line: usize, reason: Reason) -> Unusable {
-        Unusable { file: self.file.to_owned(), line, reason }
-    }
-
-    /// The lines, numbered from 1, each with its `N` fields. Empty lines and comments are skipped,
-    /// as the C libraries do, and so are lines of NIS (`+..`, `-..`), which name no account here.
-    fn lines<const N: usize>(&self) -> Result<Vec<(usize, [&'a str; N])>, Unusable> {
-        let mut lines = Vec::new();
-        for (number, bytes) in (1..).zip(self.bytes.split(|&byte| byte == b'\n')) {
-            let text = std::str::from_utf8(bytes).map_err(|_| self.unusable(number, Reason::NotUtf8))?;
+impl Table<'_> {
+    /// Calls `each` for every line, numbered from 1, with its fields. Empty lines and comments are
+    /// skipped, as the C libraries do, and so are lines of NIS (`+..`, `-..`), which name no account here.
+    fn each(&self, expected: usize, mut each: impl FnMut(usize, &[&str]) -> Result<(), Reason>) -> Result<(), Unusable> {
+        let mut fields = Vec::new();
+        for (line, bytes) in (1..).zip(self.bytes.split(|&byte| byte == b'\n')) {
+            let unusable = |reason| Unusable { file: self.file.to_owned(), line, reason };
+            let text = std::str::from_utf8(bytes).map_err(|_| unusable(Reason::NotUtf8))?;
             if text.trim_ascii().is_empty() || text.starts_with(['#', '+', '-']) {
                 continue;
             }
-            let fields: Vec<&str> = text.split(':').collect();
-            let found = fields.len();
-            let fields = fields.try_into().map_err(|_| self.unusable(number, Reason::Fields { expected: N, found }))?;
-            lines.push((number, fields));
-        }
-        Ok(lines)
-    }
-
-    fn named(&self, line: usize, name: &'a str) -> Result<&'a str, Unusable> {
-        if name.is_empty() { Err(self.unusable(line, Reason::Empty("name"))) } else { Ok(name) }
-    }
-
-    fn number(&self, line: usize, what: &'static str, text: &str) -> Result<u32, Unusable> {
-        // `parse` would take a sign.
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = if digits { text.parse().ok() } else { None };
-        number.ok_or_else(|| self.unusable(line, Reason::NotANumber(what)))
-    }
-
-    /// Sorts what was read, and refuses a name that stands in two lines.
-    fn unique(&self, records: &mut [(usize, Record)]) -> Result<(), Unusable> {
-        records.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
-        for pair in records.windows(2) {
-            if let [(first, one), (line, other)] = pair {
-                if one.name == other.name {
-                    return Err(self.unusable(*line, Reason::Repeated { first: *first }));
-                }
+            fields.clear();
+            fields.extend(text.split(':'));
+            if fields.len() != expected {
+                return Err(unusable(Reason::Fields { expected, found: fields.len() }));
             }
+            each(line, &fields).map_err(unusable)?;
         }
         Ok(())
     }
@@ -248,6 +241,13 @@ impl<'a> Table<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_users_own_group_is_found_by_its_whole_number() {
+        let accounts = parse("a:x:1:10:::\nb:x:2:1:::\n", "one:x:1:\nten:x:010:b\n").unwrap();
+        let memberships: Vec<_> = changes(&Accounts::default(), &accounts).split_off(4);
+        assert_eq!(memberships, ["membership added a in ten", "membership added b in one", "membership added b in ten"]);
+    }
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\n# a comment\nann:x:1000:100:Ann:/home/ann:/bin/sh\n+::::::\n";
     const GROUP: &str = "root:x:0:\nusers:x:100:\nwheel:x:10:root,ann,from-ldap\n";
@@ -296,11 +296,11 @@ mod tests {
             changes(&before, &after),
             [
                 "user removed ann",
+                "membership removed ann in users",
+                "membership removed ann in wheel",
                 "user added bob",
                 "user changed root",
                 "group changed users",
-                "membership removed ann in users",
-                "membership removed ann in wheel",
                 "membership added bob in wheel",
             ]
         );
