@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::command::{Command, Table};
 use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, never};
 use crate::limits::DRAIN_GRACE;
 use crate::log::Event;
 use crate::server::HealthServer;
-use crate::settings::{Command, Setting, Settings, Table};
+use crate::setting::Setting;
+use crate::settings::Settings;
 use crate::signal::{self, Inbox, Message, Sender};
 use crate::stop::Stop;
 

@@ -76,8 +76,10 @@
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
 //! ```text
-//! app       config connector deadline limits log server settings signal stop
-//! settings  config connector endpoint probe report
+//! app       command config connector deadline limits log server setting settings signal stop
+//! command   endpoint probe setting settings
+//! settings  config connector setting
+//! setting   config endpoint report
 //! signal    deadline
 //! server    answer checks config connector deadline http limits listener log pool
 //! answer    checks endpoint http report
@@ -118,6 +120,10 @@ mod stop;
 #[cfg(feature = "cli")]
 mod app;
 #[cfg(feature = "cli")]
+mod command;
+#[cfg(feature = "cli")]
+mod setting;
+#[cfg(feature = "cli")]
 mod settings;
 #[cfg(feature = "cli")]
 mod signal;
@@ -133,7 +139,9 @@ pub use stop::Stop;
 #[cfg(feature = "cli")]
 pub use app::App;
 #[cfg(feature = "cli")]
-pub use settings::{Setting, Settings};
+pub use setting::Setting;
+#[cfg(feature = "cli")]
+pub use settings::Settings;
 
 /// The README's code compiles.
 #[cfg(doctest)]
