@@ -1,13 +1,13 @@
 //! A connector's whole `main`: command line, health server, signals, exit code.
 
+use std::any::Any;
 use std::env;
 use std::io::{self, Write};
 use std::mem;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::command::{Command, Table};
@@ -15,11 +15,12 @@ use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, never};
 use crate::limits::DRAIN_GRACE;
-use crate::log::Event;
+use crate::log::{Event, Log};
 use crate::server::HealthServer;
 use crate::setting::Setting;
 use crate::settings::Settings;
 use crate::signal::{self, Inbox, Message, Sender};
+use crate::spawn::spawn;
 use crate::stop::Stop;
 
 /// A connector's program: what its `main` returns.
@@ -103,7 +104,7 @@ impl App {
             Ok(table) => table,
             Err(problem) => return self.complain(&problem),
         };
-        match table.parse(env::args_os().skip(1), &|name| env::var_os(name)) {
+        match table.parse(lexopt::Parser::from_env(), &|name| env::var_os(name)) {
             Ok(Command::Help) => self.print(&table.help(self.name, self.version, self.about)),
             Ok(Command::Version) => self.print(&[self.name, " ", self.version, "\n"].concat()),
             Ok(Command::Probe(probe, endpoint)) => match probe.run() {
@@ -120,8 +121,7 @@ impl App {
     }
 
     fn print(&self, text: &str) -> ExitCode {
-        let mut stdout = io::stdout();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match to_stdout(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => self.complain(&["cannot write to standard output: ", &error.to_string()].concat()),
         }
@@ -135,6 +135,19 @@ impl App {
     }
 }
 
+/// A file rather than `io::stdout()`, whose buffer and its upkeep cost more than the word to be written.
+#[cfg(unix)]
+fn to_stdout(text: &[u8]) -> io::Result<()> {
+    use std::os::fd::AsFd;
+    std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?).write_all(text)
+}
+
+#[cfg(not(unix))]
+fn to_stdout(text: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(text).and_then(|()| stdout.flush())
+}
+
 type Connect = Box<dyn FnOnce(&Settings) -> Result<Arc<dyn Connector>, BoxError> + Send>;
 
 /// What failed, and why.
@@ -142,108 +155,108 @@ type Trouble = (&'static str, String);
 
 /// Runs the connector, beside its health server if that is wanted, until it ends or is told to.
 fn daemon(mut config: Config, health_check: bool, settings: Settings, connect: Connect) -> ExitCode {
-    let log = config.clone();
-    let fail = |what: &str, reason: &str| {
-        log.emit(&Event::Failed { what, reason });
-        ExitCode::FAILURE
-    };
-    // From the first moment on a signal means to finish.
-    let (sender, inbox) = match signal::install() {
-        Ok(installed) => installed,
-        Err(error) => return fail("set signal handlers", &error.to_string()),
-    };
-    log_panics(&config);
-    report_death(&mut config, &sender);
-    let drain_timeout = config.drain_timeout;
-    let address = config.address;
-    let server = match health_check.then(|| HealthServer::bind(config)).transpose() {
-        Ok(server) => Arc::new(server),
-        Err(error) => return fail(&["listen on ", &address.to_string()].concat(), &error.to_string()),
-    };
+    let log = Log(Arc::clone(&config.on_event));
+    match run(&log, &mut config, health_check, settings, connect) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((what, reason)) => {
+            log.emit(&Event::Failed { what, reason: &reason });
+            ExitCode::FAILURE
+        }
+    }
+}
 
-    let stop = Stop::default();
-    let connected = Arc::new(AtomicBool::new(false));
-    let work =
-        Work { log: log.clone(), server: Arc::clone(&server), stop: stop.clone(), connected: Arc::clone(&connected), sender };
-    let thread = thread::Builder::new().name("connector".into()).spawn(move || work.run(&settings, connect));
-    let thread = match thread {
-        Ok(thread) => thread,
-        Err(error) => return fail("start a thread", &error.to_string()),
-    };
+fn run(log: &Log, config: &mut Config, health_check: bool, settings: Settings, connect: Connect) -> Result<(), Trouble> {
+    // From the first moment on a signal means to finish.
+    let (sender, inbox) = signal::install().map_err(failed("set signal handlers"))?;
+    log_panics(log.clone());
+    report_death(config, &sender);
+    let address = config.address;
+    let server = if health_check { Some(HealthServer::bind(config.clone())) } else { None };
+    let server = server.transpose().map_err(|error| ("listen", [&address.to_string(), ": ", &error.to_string()].concat()))?;
+    let work = Arc::new(Work {
+        log: log.clone(),
+        server,
+        stop: Stop::default(),
+        connected: AtomicBool::new(false),
+        outcome: Mutex::new(None),
+        sender,
+    });
+    let worker = Arc::clone(&work);
+    spawn("connector", Box::new(move || worker.work(&settings, connect))).map_err(failed("start a thread"))?;
 
     let message = inbox.receive(never());
-    let deadline = after(Instant::now(), drain_timeout);
-    let mut outcome = Ok(());
-    if message == Some(Message::Terminate) {
-        log.emit(&Event::Draining);
-        server.as_ref().as_ref().inspect(|server| server.refuse_ready());
-        stop.request();
-        // A connector that is still connecting has nothing to finish, and may hang.
-        if connected.load(Ordering::Acquire) {
-            outcome = finish(&inbox, thread, deadline, drain_timeout);
-        }
-    } else if message == Some(Message::Finished) {
-        outcome = result_of(thread);
-    } else {
-        outcome = Err(("keep the health server going", String::from("see above")));
+    let deadline = after(Instant::now(), config.drain_timeout);
+    match message {
+        Some(Message::Terminate) => work.finish(&inbox, deadline, config.drain_timeout),
+        Some(Message::Finished) => {}
+        _ => work.ended(Err(("accept connections", String::from("the health server cannot go on")))),
     }
-    server.as_ref().as_ref().inspect(|server| server.drain_by(deadline));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((what, reason)) => fail(what, &reason),
+    if let Some(server) = &work.server {
+        server.drain_by(deadline);
     }
+    work.outcome.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(Ok(()))
 }
 
-/// Waits for a connector that was asked to finish, but leaves time for the answers under way.
-fn finish(inbox: &Inbox, thread: JoinHandle<Result<(), Trouble>>, deadline: Instant, timeout: Duration) -> Result<(), Trouble> {
-    let reserve = (2 * DRAIN_GRACE).min(timeout / 2);
-    while let Some(message) = inbox.receive(deadline.checked_sub(reserve).unwrap_or(deadline)) {
-        if message == Message::Finished {
-            return result_of(thread);
-        }
-    }
-    // It is left behind: whoever asked the process to finish means it.
-    Ok(())
+fn failed(what: &'static str) -> impl Fn(io::Error) -> Trouble {
+    move |error| (what, error.to_string())
 }
 
-fn result_of(thread: JoinHandle<Result<(), Trouble>>) -> Result<(), Trouble> {
-    thread.join().unwrap_or_else(|payload| Err(("run the connector", ["it panicked: ", panic_text(&*payload)].concat())))
-}
-
-/// The connector's thread.
+/// The connector's thread, and what the main thread knows of it.
 struct Work {
-    log: Config,
-    server: Arc<Option<HealthServer>>,
+    log: Log,
+    server: Option<HealthServer>,
     stop: Stop,
-    connected: Arc<AtomicBool>,
+    /// The connector exists, and has been told to serve.
+    connected: AtomicBool,
+    /// How it ended, once it has.
+    outcome: Mutex<Option<Result<(), Trouble>>>,
     sender: Sender,
 }
 
 impl Work {
-    fn run(self, settings: &Settings, connect: Connect) -> Result<(), Trouble> {
-        // Sent when this returns, and when it panics.
-        let _finished = Finished(&self.sender);
-        let connector = connect(settings).map_err(|error| ("connect", explain(&*error)))?;
-        if let Some(server) = &*self.server {
-            server.attach(Arc::clone(&connector));
-        }
-        self.connected.store(true, Ordering::Release);
-        self.log.emit(&Event::Connected);
-        connector.serve(&self.stop).map_err(|error| ("serve", explain(&*error)))
+    fn work(&self, settings: &Settings, connect: Connect) {
+        let result = panic::catch_unwind(AssertUnwindSafe(|| {
+            let connector = connect(settings).map_err(|error| ("connect", explain(&*error)))?;
+            if let Some(server) = &self.server {
+                server.attach(Arc::clone(&connector));
+            }
+            self.connected.store(true, Ordering::Release);
+            self.log.emit(&Event::Connected);
+            connector.serve(&self.stop).map_err(|error| ("serve", explain(&*error)))
+        }));
+        let panicked = |payload: Box<dyn Any + Send>| Err(("run", ["the connector panicked: ", panic_text(&*payload)].concat()));
+        self.ended(result.unwrap_or_else(panicked));
+        self.sender.send(Message::Finished);
     }
-}
 
-struct Finished<'a>(&'a Sender);
+    fn ended(&self, outcome: Result<(), Trouble>) {
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+    }
 
-impl Drop for Finished<'_> {
-    fn drop(&mut self) {
-        self.0.send(Message::Finished);
+    /// Asks the connector to finish, and waits for it; but leaves time for the answers under way.
+    fn finish(&self, inbox: &Inbox, deadline: Instant, timeout: Duration) {
+        self.log.emit(&Event::Draining);
+        if let Some(server) = &self.server {
+            server.refuse_ready();
+        }
+        self.stop.request();
+        let reserve = (2 * DRAIN_GRACE).min(timeout / 2);
+        let until = deadline.checked_sub(reserve).unwrap_or(deadline);
+        // One that is still connecting has nothing to finish, and may hang.
+        if !self.connected.load(Ordering::Acquire) {
+            return;
+        }
+        while let Some(message) = inbox.receive(until) {
+            if message == Message::Finished {
+                return;
+            }
+        }
+        // It is left behind: whoever asked the process to end means it.
     }
 }
 
 /// Panics are events too, wherever they happen, rather than text of std's own between the lines of the log.
-fn log_panics(config: &Config) {
-    let log = config.clone();
+fn log_panics(log: Log) {
     panic::set_hook(Box::new(move |info| {
         let text = panic_text(info.payload());
         let message = match info.location() {

@@ -5,14 +5,14 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
-use crate::deadline::after;
+use crate::deadline::{after, milliseconds};
 use crate::limits::ANSWER_MARGIN;
-use crate::log::Event;
+use crate::log::{Event, Log};
+use crate::spawn::spawn;
 
 /// Why a check does not say yes.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl fmt::Display for Failure {
             Failure::Draining => f.write_str("the connector is shutting down"),
             Failure::Busy => f.write_str("too many requests are waiting for the connector"),
             Failure::NoThread(error) => write!(f, "no thread to validate on: {error}"),
-            Failure::Overdue(age) => write!(f, "validation has not finished after {} ms", age.as_millis()),
+            Failure::Overdue(age) => write!(f, "validation has not finished after {} ms", milliseconds(*age)),
             Failure::Said(text) => f.write_str(text),
         }
     }
@@ -58,7 +58,9 @@ pub(crate) struct Checks {
     answered: AtomicU8,
     validation: Mutex<Validation>,
     landed: Condvar,
-    config: Config,
+    validate_timeout: Duration,
+    validate_ttl: Duration,
+    log: Log,
 }
 
 /// The `validate` in flight, and the verdict of the last one.
@@ -85,7 +87,7 @@ impl fmt::Debug for Checks {
 }
 
 impl Checks {
-    pub(crate) fn new(config: Config) -> Checks {
+    pub(crate) fn new(config: &Config, log: Log) -> Checks {
         Checks {
             connector: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -94,7 +96,9 @@ impl Checks {
             answered: AtomicU8::new(0),
             validation: Mutex::default(),
             landed: Condvar::new(),
-            config,
+            validate_timeout: config.validate_timeout,
+            validate_ttl: config.validate_ttl,
+            log,
         }
     }
 
@@ -141,8 +145,8 @@ impl Checks {
             let word = if answer.is_ok() { HEALTHY } else { UNHEALTHY };
             if self.answered.load(Ordering::Relaxed) != word && self.answered.swap(word, Ordering::Relaxed) != word {
                 match &answer {
-                    Ok(()) => self.config.emit(&Event::Healthy),
-                    Err(failure) => self.config.emit(&Event::Unhealthy { reason: &failure.to_string() }),
+                    Ok(()) => self.log.emit(&Event::Healthy),
+                    Err(failure) => self.log.emit(&Event::Unhealthy { reason: &failure.to_string() }),
                 }
             }
         }
@@ -155,12 +159,12 @@ impl Checks {
         let now = Instant::now();
         let mut validation = self.validation();
         if let Some(verdict) = &validation.verdict {
-            if now.duration_since(verdict.at) < self.config.validate_ttl {
+            if now.duration_since(verdict.at) < self.validate_ttl {
                 return verdict.result.clone();
             }
         }
         let _inside = Inside::enter(self)?;
-        let longest = self.config.validate_timeout;
+        let longest = self.validate_timeout;
         let patience = patience.map_or(longest, |wait| longest.min(wait - ANSWER_MARGIN.min(wait / 4)));
         let started = match validation.started {
             Some(started) => started,
@@ -183,12 +187,12 @@ impl Checks {
     fn take_off(self: &Arc<Self>, validation: &mut Validation, now: Instant, connector: Arc<dyn Connector>) -> Result<(), Failure> {
         let flight = validation.flight + 1;
         let checks = Arc::clone(self);
-        let validate = move || {
+        let validate = Box::new(move || {
             let result = ask("validate", || connector.validate());
             drop(connector);
             checks.land(flight, result);
-        };
-        thread::Builder::new().name("validate".into()).spawn(validate).map_err(|error| Failure::NoThread(Arc::new(error)))?;
+        });
+        spawn("validate", validate).map_err(|error| Failure::NoThread(Arc::new(error)))?;
         validation.flight = flight;
         validation.started = Some(now);
         Ok(())

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lexopt::Arg;
+use lexopt::{Arg, Error, Parser};
 
 use crate::endpoint::Endpoint;
 use crate::probe::Probe;
@@ -72,19 +72,17 @@ impl Table {
     }
 
     /// What the arguments and the environment ask for. An error is the one line to show.
-    pub(crate) fn parse(
-        &self,
-        arguments: impl IntoIterator<Item = OsString>,
-        environment: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Command, String> {
+    pub(crate) fn parse(&self, mut arguments: Parser, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command, String> {
         let mut given: Vec<Option<String>> = vec![None; self.0.len()];
         let mut probe = false;
-        let mut parser = lexopt::Parser::from_iter([OsString::new()].into_iter().chain(arguments));
         loop {
-            let argument = match parser.next() {
+            let argument = match arguments.next() {
                 Ok(Some(argument)) => argument,
                 Ok(None) => break,
-                Err(error) => return Err(shown(&error.to_string())),
+                Err(Error::UnexpectedValue { option, .. }) => {
+                    return Err(about("unexpected value for ", option.as_ref(), SEE_HELP));
+                }
+                Err(_) => return Err("arguments that make no sense (see --help)".into()),
             };
             let name = match argument {
                 Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
@@ -102,8 +100,8 @@ impl Table {
             let Some((row, slot)) = known else { return Err(about("unknown flag --", name.as_ref(), SEE_HELP)) };
             let value = match row.kind {
                 // A switch takes only a value that is attached: the next argument is not its own.
-                Kind::Flag => parser.optional_value().unwrap_or_else(|| "true".into()),
-                _ => parser.value().map_err(|_| ["--", row.name, " needs a value: ", &row.allowed()].concat())?,
+                Kind::Flag => arguments.optional_value().unwrap_or_else(|| "true".into()),
+                _ => arguments.value().map_err(|_| ["--", row.name, " needs a value: ", &row.allowed()].concat())?,
             };
             *slot = Some(row.checked(value, Source::Flag)?);
         }
@@ -228,7 +226,7 @@ mod tests {
 
     fn parse(table: &Table, (arguments, variables): Given<'_>) -> Result<Command, String> {
         let environment = |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value));
-        table.parse(arguments.iter().map(OsString::from), &environment)
+        table.parse(Parser::from_args(arguments), &environment)
     }
 
     fn settings(table: &Table, given: Given<'_>) -> (Settings, Option<SocketAddr>) {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,11 +71,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Tells the owner's function, whatever that does.
-    pub(crate) fn emit(&self, event: &Event<'_>) {
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| (self.on_event)(event)));
-    }
-
     /// Whether the values make sense together; the error names the field.
     pub(crate) fn check(&self) -> io::Result<()> {
         let problem = if self.max_connections < 2 {

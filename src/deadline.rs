@@ -22,6 +22,11 @@ pub(crate) fn after(start: Instant, time: Duration) -> Instant {
     start.checked_add(time.min(CENTURY)).unwrap_or(start)
 }
 
+/// `time` in whole milliseconds, in 64 bits: printing the 128 of `as_millis` takes a kilobyte of code.
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
+}
+
 /// No deadline at all, near enough.
 #[cfg(feature = "cli")]
 pub(crate) fn never() -> Instant {

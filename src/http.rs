@@ -342,7 +342,8 @@ pub(crate) fn response(bytes: &[u8]) -> Result<Option<Response<'_>>, Malformed> 
             Some((text, after)) => {
                 rest = after;
                 let (name, value) = field(text)?;
-                if name.eq_ignore_ascii_case(b"content-length") {
+                // `parse` would take a sign.
+                if name.eq_ignore_ascii_case(b"content-length") && value.iter().all(u8::is_ascii_digit) {
                     length = parse(value);
                 }
             }
@@ -444,4 +445,553 @@ fn push_number(out: &mut Vec<u8>, number: usize) {
         push_number(out, number / 10);
     }
     out.push(b'0' + (number % 10) as u8);
+}
+
+#[cfg(test)]
+mod properties;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OK: Result<(), Status> = Ok(());
+    const BAD: Result<(), Status> = Err(Status::BadRequest);
+
+    /// What a whole request comes to: `Ok(())` for a GET of `/` from a literal host, and nothing special about it.
+    fn verdict(head: &[u8]) -> Result<(), Status> {
+        let request = request(head)?.expect("undecided");
+        assert_eq!(
+            request,
+            Request { method: Method::Get, path: b"/", host: Host::Literal, wait: None, content: false, len: head.len() }
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn request_lines_are_told_from_others() {
+        let bad = Err(Status::BadRequest);
+        let version = Err(Status::VersionNotSupported);
+        for (line, expected) in [
+            // RFC 9112 section 3: single spaces, no others; token, target, version.
+            ("GET / HTTP/1.1", Ok((Method::Get, "/"))),
+            ("HEAD / HTTP/1.1", Ok((Method::Head, "/"))),
+            ("GET  / HTTP/1.1", bad),
+            ("GET /  HTTP/1.1", bad),
+            ("GET\t/\tHTTP/1.1", bad),
+            (" GET / HTTP/1.1", bad),
+            ("GET / HTTP/1.1 ", bad),
+            ("GET / x HTTP/1.1", bad),
+            ("GET HTTP/1.1", bad),
+            ("GET", bad),
+            (" ", bad),
+            // Methods are case-sensitive tokens (RFC 9110 section 9.1).
+            ("get / HTTP/1.1", Ok((Method::Other, "/"))),
+            ("POST / HTTP/1.1", Ok((Method::Other, "/"))),
+            ("M-SEARCH / HTTP/1.1", Ok((Method::Other, "/"))),
+            ("!#$%&'*+-.^_`|~09AZaz / HTTP/1.1", Ok((Method::Other, "/"))),
+            ("G(T / HTTP/1.1", bad),
+            ("G:T / HTTP/1.1", bad),
+            ("G@T / HTTP/1.1", bad),
+            ("\"GET\" / HTTP/1.1", bad),
+            // HTTP/0.9, other versions, things that are none (RFC 9112 section 2.3).
+            ("GET /", bad),
+            ("GET / HTTP/1.0", Ok((Method::Get, "/"))),
+            ("GET / HTTP/1.2", Ok((Method::Get, "/"))),
+            ("GET / HTTP/1.9", Ok((Method::Get, "/"))),
+            ("GET / HTTP/0.9", version),
+            ("GET / HTTP/2.0", version),
+            ("GET / HTTP/3.0", version),
+            ("GET / HTTP/9.9", version),
+            ("GET / HTTP/2", bad),
+            ("GET / HTTP/1", bad),
+            ("GET / HTTP/1.", bad),
+            ("GET / HTTP/.1", bad),
+            ("GET / HTTP/1.10", bad),
+            ("GET / HTTP/01.1", bad),
+            ("GET / HTTP/1,1", bad),
+            ("GET / http/1.1", bad),
+            ("GET / HTTPS/1.1", bad),
+            ("GET / ICY/1.1", bad),
+            // Origin form (RFC 9112 section 3.2.1), the query left aside, everything else as it came.
+            ("GET /health HTTP/1.1", Ok((Method::Get, "/health"))),
+            ("GET /health?verbose=1 HTTP/1.1", Ok((Method::Get, "/health"))),
+            ("GET /health?a?b/c HTTP/1.1", Ok((Method::Get, "/health"))),
+            ("GET /? HTTP/1.1", Ok((Method::Get, "/"))),
+            ("GET /health/ HTTP/1.1", Ok((Method::Get, "/health/"))),
+            ("GET //health HTTP/1.1", Ok((Method::Get, "//health"))),
+            ("GET /a/../health HTTP/1.1", Ok((Method::Get, "/a/../health"))),
+            ("GET /%68ealth HTTP/1.1", Ok((Method::Get, "/%68ealth"))),
+            ("GET /#fragment HTTP/1.1", bad),
+            ("GET health HTTP/1.1", bad),
+            ("GET ?a HTTP/1.1", bad),
+            ("GET /h\u{e9}alth HTTP/1.1", bad),
+            ("GET /\u{7f} HTTP/1.1", bad),
+            // Absolute form (section 3.2.2).
+            ("GET http://127.0.0.1/live HTTP/1.1", Ok((Method::Get, "/live"))),
+            ("GET HTTP://127.0.0.1:8081/live?q HTTP/1.1", Ok((Method::Get, "/live"))),
+            ("GET https://[::1]:1/live HTTP/1.1", Ok((Method::Get, "/live"))),
+            ("GET http://127.0.0.1 HTTP/1.1", Ok((Method::Get, "/"))),
+            ("GET http://127.0.0.1?q HTTP/1.1", Ok((Method::Get, "/"))),
+            ("GET http:// HTTP/1.1", bad),
+            ("GET http:///live HTTP/1.1", bad),
+            ("GET http://:80/live HTTP/1.1", bad),
+            ("GET http://user@127.0.0.1/live HTTP/1.1", bad),
+            ("GET http://127.0.0.1:x/live HTTP/1.1", bad),
+            ("GET http://127.0.0.1/#live HTTP/1.1", bad),
+            ("GET http:/live HTTP/1.1", bad),
+            ("GET ftp://127.0.0.1/live HTTP/1.1", bad),
+            // Authority form and asterisk form belong to one method each (sections 3.2.3 and 3.2.4).
+            ("CONNECT 127.0.0.1:443 HTTP/1.1", Ok((Method::Other, ""))),
+            ("CONNECT / HTTP/1.1", bad),
+            ("CONNECT http://127.0.0.1/ HTTP/1.1", bad),
+            ("GET 127.0.0.1:443 HTTP/1.1", bad),
+            ("OPTIONS * HTTP/1.1", Ok((Method::Other, "*"))),
+            ("OPTIONS / HTTP/1.1", Ok((Method::Other, "/"))),
+            ("OPTIONS *x HTTP/1.1", bad),
+            ("GET * HTTP/1.1", bad),
+            ("HEAD * HTTP/1.1", bad),
+        ] {
+            for end in ["\r\n", "\n"] {
+                let head = [line, end, "Host: 127.0.0.1", end, end].concat();
+                let parsed = request(head.as_bytes()).map(|request| request.expect(line));
+                let found = parsed.map(|request| (request.method, std::str::from_utf8(request.path).unwrap()));
+                assert_eq!(found, expected, "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn requests_are_accepted_or_refused_byte_for_byte() {
+        for (head, expected) in [
+            (&b"GET / HTTP/1.1\r\nHost: [::1]:8081\r\n\r\n"[..], OK),
+            // Empty lines before the request line, and bare LF, are tolerated (RFC 9112 section 2.2).
+            (b"\r\n\r\n\nGET / HTTP/1.1\nHost: localhost\n\n", OK),
+            (b"\r\n GET / HTTP/1.1\r\nHost: a\r\n\r\n", BAD),
+            // A bare CR is not (same section), nor is any other control character (RFC 9110 section 5.5).
+            (b"\rGET / HTTP/1.1\r\nHost: ::\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\rHost: a\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\r\nHost: a\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\r\n", BAD),
+            (b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x1b[2J\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x0b\r\n\r\n", BAD),
+            // Tabs and bytes beyond ASCII are field content, if nothing one should use.
+            (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: a\tb\xff\xc3\xa9\r\n\r\n", OK),
+            // No space before the colon, no line folding, no line without a colon (RFC 9112 sections 5.1 and 5.2).
+            (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost\t: a\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n\tfolded: b\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n \r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", BAD),
+            // Names are tokens (RFC 9110 section 5.1).
+            (b"GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX Y: x\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX@Y: x\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX\xe9: x\r\n\r\n", BAD),
+            (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n!#$%&'*+-.^_`|~0Az: x\r\nEmpty:\r\n\r\n", OK),
+            (b"GET / HTTP/1.1\r\nhOST:\t127.0.0.1 \t\r\n\r\n", OK),
+            // Unknown expectations may be ignored (RFC 9110 section 10.1.1).
+            (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\n\r\n", OK),
+            (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: the unexpected\r\n\r\n", OK),
+            // Not HTTP/1 at all: HTTP/2 (RFC 9113 section 3.4), TLS, SSH, a PROXY header, HTTP/0.9, nothing.
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Err(Status::VersionNotSupported)),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", BAD),
+            (b"\x80\x2e\x01\x00\x02", BAD),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", BAD),
+            (b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n", BAD),
+            (b"GET /\r\n", BAD),
+            (b"\0", BAD),
+        ] {
+            assert_eq!(verdict(head), expected, "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_cannot_become_a_request_is_refused_without_waiting_for_more() {
+        for start in [&b"\0"[..], b"\x16\x03", b"GET /\x7f", b"GET /\r\r", b"\r\r", b"GET / HTTP/1.1\r\nHost: a\r\nX\0"] {
+            assert_eq!(request(start), Err(Status::BadRequest), "{}", start.escape_ascii());
+        }
+        for start in [&b""[..], b"\r", b"\r\n", b"G", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\n\r", b"GET / HTTP/1.1\r\nHost"] {
+            assert_eq!(request(start), Ok(None), "{}", start.escape_ascii());
+        }
+    }
+
+    /// How a `Host` field makes its request come out.
+    fn host_in(version: &str, fields: &str) -> Result<Host, Status> {
+        let head = ["GET / HTTP/", version, "\r\n", fields, "\r\n"].concat();
+        request(head.as_bytes()).map(|request| request.expect("undecided").host)
+    }
+
+    #[test]
+    fn hosts_are_literals_names_or_malformed() {
+        for (value, expected) in [
+            ("127.0.0.1", Ok(Host::Literal)),
+            ("127.0.0.1:8081", Ok(Host::Literal)),
+            ("127.0.0.1:", Ok(Host::Literal)),
+            ("192.0.2.1", Ok(Host::Literal)),
+            ("localhost", Ok(Host::Literal)),
+            ("LocalHost:8081", Ok(Host::Literal)),
+            ("[::1]", Ok(Host::Literal)),
+            ("[::1]:8081", Ok(Host::Literal)),
+            ("[::ffff:127.0.0.1]", Ok(Host::Literal)),
+            // Names that somebody's resolver may point anywhere, and numbers that are names to us.
+            ("localhost.", Ok(Host::Name)),
+            ("localhost.example", Ok(Host::Name)),
+            ("127.0.0.1.example", Ok(Host::Name)),
+            ("127.1", Ok(Host::Name)),
+            ("0177.0.0.1", Ok(Host::Name)),
+            ("2130706433", Ok(Host::Name)),
+            ("a_b-c.d~e%2Ff!$&'()*+,;=", Ok(Host::Name)),
+            ("example:99999999", Ok(Host::Name)),
+            // An empty one is sent for a target without authority (RFC 9110 section 7.2).
+            ("", Ok(Host::Name)),
+            (":80", Ok(Host::Name)),
+            // Malformed is refused (RFC 9112 section 3.2).
+            ("a b", Err(Status::BadRequest)),
+            ("a, b", Err(Status::BadRequest)),
+            ("a/b", Err(Status::BadRequest)),
+            ("a?b", Err(Status::BadRequest)),
+            ("a#b", Err(Status::BadRequest)),
+            ("user@a", Err(Status::BadRequest)),
+            ("http://a", Err(Status::BadRequest)),
+            ("a\\b", Err(Status::BadRequest)),
+            ("<a>", Err(Status::BadRequest)),
+            ("\"a\"", Err(Status::BadRequest)),
+            ("gr\u{fc}n", Err(Status::BadRequest)),
+            ("a:b", Err(Status::BadRequest)),
+            ("a:80:80", Err(Status::BadRequest)),
+            ("a:-1", Err(Status::BadRequest)),
+            ("::1", Err(Status::BadRequest)),
+            ("[::1", Err(Status::BadRequest)),
+            ("::1]", Err(Status::BadRequest)),
+            ("[::1]x", Err(Status::BadRequest)),
+            ("[::1]:x", Err(Status::BadRequest)),
+            ("[]", Err(Status::BadRequest)),
+            ("[127.0.0.1]", Err(Status::BadRequest)),
+            ("[fe80::1%25eth0]", Err(Status::BadRequest)),
+        ] {
+            assert_eq!(host_in("1.1", &["Host: ", value, "\r\n"].concat()), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_one_host_and_http_1_0_may_have_none() {
+        let bad = Err(Status::BadRequest);
+        for (version, fields, expected) in [
+            ("1.0", "", Ok(Host::Missing)),
+            ("1.1", "", bad),
+            ("1.2", "", bad),
+            ("1.1", "X-Host: a\r\n", bad),
+            ("1.1", "Host: a\r\nHost: a\r\n", bad),
+            ("1.0", "Host: a\r\nhost: b\r\n", bad),
+            ("1.1", "Host:\r\nHost:\r\n", bad),
+            ("1.0", "Host: a b\r\n", bad),
+        ] {
+            assert_eq!(host_in(version, fields), expected, "{version} {fields:?}");
+        }
+        // The target's authority is what counts, and Host is checked and required all the same (section 3.2.2).
+        for (authority, host, expected) in [
+            ("127.0.0.1", "Host: evil.example\r\n", Ok(Host::Literal)),
+            ("evil.example", "Host: 127.0.0.1\r\n", Ok(Host::Name)),
+            ("127.0.0.1", "Host: a b\r\n", bad),
+            ("127.0.0.1", "", bad),
+        ] {
+            let head = ["GET http://", authority, "/ HTTP/1.1\r\n", host, "\r\n"].concat();
+            assert_eq!(request(head.as_bytes()).map(|request| request.unwrap().host), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn content_is_announced_refused_or_not_there() {
+        let long_zero = ["Content-Length: ", &"0".repeat(4000)].concat();
+        let huge = ["Content-Length: ", &"9".repeat(4000)].concat();
+        for (fields, expected) in [
+            ("", Ok(false)),
+            // Content-Length (RFC 9110 section 8.6): digits, any number of them.
+            ("Content-Length: 0", Ok(false)),
+            ("Content-Length: 000", Ok(false)),
+            (&long_zero, Ok(false)),
+            ("Content-Length: 1", Ok(true)),
+            ("content-length:10", Ok(true)),
+            ("Content-Length: 18446744073709551616", Ok(true)),
+            (&huge, Ok(true)),
+            ("Content-Length:", Err(Status::BadRequest)),
+            ("Content-Length: -1", Err(Status::BadRequest)),
+            ("Content-Length: +1", Err(Status::BadRequest)),
+            ("Content-Length: 0x1", Err(Status::BadRequest)),
+            ("Content-Length: 1.0", Err(Status::BadRequest)),
+            ("Content-Length: 1 2", Err(Status::BadRequest)),
+            ("Content-Length: \u{661}", Err(Status::BadRequest)),
+            // Repeated it may be, contradicted not (RFC 9112 section 6.3).
+            ("Content-Length: 5\r\nContent-Length: 5", Ok(true)),
+            ("Content-Length: 5, 5", Ok(true)),
+            ("Content-Length: 5, 05", Ok(true)),
+            ("Content-Length: 5, 6", Err(Status::BadRequest)),
+            ("Content-Length: 5\r\nContent-Length: 6", Err(Status::BadRequest)),
+            ("Content-Length: 0\r\nContent-Length: 6", Err(Status::BadRequest)),
+            ("Content-Length: 5,", Err(Status::BadRequest)),
+            // Transfer-Encoding (sections 6.1 and 6.3): chunked once and last, nothing unknown, no length beside it.
+            ("Transfer-Encoding: chunked", Ok(true)),
+            ("transfer-encoding: CHUNKED", Ok(true)),
+            ("Transfer-Encoding: , chunked ,", Ok(true)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5", Err(Status::BadRequest)),
+            ("Content-Length: 0\r\nTransfer-Encoding: chunked", Err(Status::BadRequest)),
+            ("Transfer-Encoding: chunked, chunked", Err(Status::BadRequest)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Err(Status::BadRequest)),
+            ("Transfer-Encoding: gzip", Err(Status::BadRequest)),
+            ("Transfer-Encoding: identity", Err(Status::BadRequest)),
+            ("Transfer-Encoding: chunked, gzip", Err(Status::BadRequest)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip", Err(Status::BadRequest)),
+            ("Transfer-Encoding: chunked;x=y", Err(Status::BadRequest)),
+            ("Transfer-Encoding: xchunked", Err(Status::BadRequest)),
+            ("Transfer-Encoding:", Err(Status::BadRequest)),
+            ("Transfer-Encoding: gzip, chunked", Err(Status::NotImplemented)),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", Err(Status::NotImplemented)),
+        ] {
+            let head = ["GET / HTTP/1.1\r\nHost: a\r\n", fields, "\r\n\r\n"].concat();
+            assert_eq!(request(head.as_bytes()).map(|request| request.unwrap().content), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_may_say_how_long_it_waits() {
+        for (fields, expected) in [
+            ("Prefer: wait=10", Some(10)),
+            ("prefer: WAIT=0", Some(0)),
+            ("Prefer: wait = 10", Some(10)),
+            ("Prefer: wait=\"10\"", Some(10)),
+            ("Prefer: wait=10; foo=bar", Some(10)),
+            ("Prefer: respond-async, wait=10", Some(10)),
+            ("Prefer: respond-async\r\nPrefer: wait=10", Some(10)),
+            ("Prefer: wait=10\r\nPrefer: wait=20", Some(10)),
+            ("Prefer: wait=10, wait=20", Some(10)),
+            ("Prefer: wait=x, wait=20", Some(20)),
+            ("Prefer: wait=4294967295", Some(u32::MAX)),
+            ("Prefer: wait=99999999999999999999", Some(u32::MAX)),
+            // Preferences that make no sense are ignored (RFC 7240 section 2).
+            ("Prefer: wait", None),
+            ("Prefer: wait=", None),
+            ("Prefer: wait=\"", None),
+            ("Prefer: wait=\"\"", None),
+            ("Prefer: wait=-1", None),
+            ("Prefer: wait=+1", None),
+            ("Prefer: wait=1.5", None),
+            ("Prefer: await=1", None),
+            ("Prefer:", None),
+            ("X-Prefer: wait=1", None),
+        ] {
+            let head = ["GET / HTTP/1.1\r\nHost: a\r\n", fields, "\r\n\r\n"].concat();
+            assert_eq!(request(head.as_bytes()).unwrap().unwrap().wait, expected, "{fields:?}");
+        }
+    }
+
+    /// `start`, `fill` bytes of filling, and `end`.
+    fn long(start: &str, fill: usize, end: &str) -> Vec<u8> {
+        [start, &"a".repeat(fill), end].concat().into_bytes()
+    }
+
+    #[test]
+    fn heads_end_at_the_limit() {
+        const LINE: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ";
+        let room = MAX_REQUEST_HEAD - LINE.len() - 4;
+        assert_eq!(verdict(&long(LINE, room, "\r\n\r\n")), OK);
+        for (fill, end) in [(room + 1, "\r\n\r\n"), (room + 3, "\n\n"), (room + 4, ""), (100_000, "\r\n\r\n")] {
+            assert_eq!(request(&long(LINE, fill, end)), Err(Status::HeadTooLarge), "{fill}");
+        }
+        assert_eq!(request(&long(LINE, room + 3, "")), Ok(None));
+        let many = ["GET / HTTP/1.1\r\nHost: a\r\n", &"a:b\r\n".repeat(MAX_REQUEST_HEAD / 5)].concat();
+        assert_eq!(request(many.as_bytes()), Err(Status::HeadTooLarge));
+
+        let room = MAX_REQUEST_HEAD - "GET / HTTP/1.0\n\n".len();
+        assert_eq!(request(&long("GET /", room, " HTTP/1.0\n\n")).unwrap().unwrap().path.len(), 1 + room);
+        assert_eq!(request(&long("GET /", room + 1, " HTTP/1.0\n\n")), Err(Status::HeadTooLarge));
+        for (fill, end) in [(room + 2, " HTTP/1.0\n\n"), (MAX_REQUEST_HEAD - 5, ""), (100_000, "")] {
+            assert_eq!(request(&long("GET /", fill, end)), Err(Status::UriTooLong), "{fill}");
+        }
+        assert_eq!(request(&long("GET /", MAX_REQUEST_HEAD - 6, "")), Ok(None));
+        assert_eq!(request(&b"\r\n".repeat(MAX_REQUEST_HEAD / 2)), Err(Status::UriTooLong));
+        assert_eq!(
+            request(&long("GET / HTTP/1.0\r\nX: ", 10_000, "\0")),
+            Err(Status::HeadTooLarge),
+            "what is beyond is not looked at"
+        );
+    }
+
+    #[test]
+    fn status_lines_are_told_from_others() {
+        for (line, expected) in [
+            // RFC 9112 section 4, the last space being optional.
+            ("HTTP/1.1 200 OK", Some((200, "OK"))),
+            ("HTTP/1.0 200 OK", Some((200, "OK"))),
+            ("HTTP/1.1 200 ", Some((200, ""))),
+            ("HTTP/1.1 200", Some((200, ""))),
+            ("HTTP/1.1 200  two", Some((200, " two"))),
+            ("HTTP/1.1 100 Continue", Some((100, "Continue"))),
+            ("HTTP/1.1 503 Service Unavailable", Some((503, "Service Unavailable"))),
+            ("HTTP/1.1 599 \u{e9}t\u{e9}\ttabbed", Some((599, "\u{e9}t\u{e9}\ttabbed"))),
+            ("HTTP/1.1 999", Some((999, ""))),
+            ("HTTP/1.1 099", None),
+            ("HTTP/1.1 000", None),
+            ("HTTP/1.1 20", None),
+            ("HTTP/1.1 2000", None),
+            ("HTTP/1.1 20x", None),
+            ("HTTP/1.1 +20", None),
+            ("HTTP/1.1 -20", None),
+            ("HTTP/1.1 200OK", None),
+            ("HTTP/1.1 200\tOK", None),
+            ("HTTP/1.1  200 OK", None),
+            ("HTTP/1.1\t200 OK", None),
+            ("HTTP/1.1", None),
+            ("HTTP/1.1 ", None),
+            ("HTTP/1.x 200 OK", None),
+            ("HTTP/1.10 200 OK", None),
+            ("HTTP/2.0 200 OK", None),
+            ("HTTP/2 200", None),
+            ("http/1.1 200 OK", None),
+            ("ICY 200 OK", None),
+            (" HTTP/1.1 200 OK", None),
+            ("", None),
+            ("HTTP/1.1 200 \u{1b}[32mOK", None),
+            ("HTTP/1.1 200 O\0K", None),
+            ("HTTP/1.1 200 O\rK", None),
+        ] {
+            for end in ["\r\n", "\n"] {
+                let head = [line, end, end].concat();
+                let expected = expected
+                    .map(|(status, reason)| Some(Response { status, reason: reason.as_bytes(), length: None, len: head.len() }));
+                assert_eq!(response(head.as_bytes()), expected.ok_or(Malformed), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_fields_are_checked_and_their_length_is_read() {
+        let ok = |length| Ok(length);
+        for (fields, expected) in [
+            ("", ok(None)),
+            ("Content-Length: 12\r\n", ok(Some(12))),
+            ("content-length:\t12 \r\nX: \u{e9}\r\n", ok(Some(12))),
+            ("Content-Length: 18446744073709551615\r\n", ok(Some(u64::MAX))),
+            // A length that is none does not matter: the status is known, and the connection is closed after it.
+            ("Content-Length: 18446744073709551616\r\n", ok(None)),
+            ("Content-Length: x\r\n", ok(None)),
+            ("Content-Length: -1\r\n", ok(None)),
+            ("Content-Length: +1\r\n", ok(None)),
+            ("Content-Length:\r\n", ok(None)),
+            ("no colon\r\n", Err(Malformed)),
+            ("X : y\r\n", Err(Malformed)),
+            (" X: y\r\n", Err(Malformed)),
+            ("X: y\r\n folded\r\n", Err(Malformed)),
+            ("X: \x1b[2J\r\n", Err(Malformed)),
+            ("X: a\rb\r\n", Err(Malformed)),
+            ("X: a\0b\r\n", Err(Malformed)),
+            (": y\r\n", Err(Malformed)),
+        ] {
+            let head = ["HTTP/1.1 200 OK\r\n", fields, "\r\n"].concat();
+            assert_eq!(response(head.as_bytes()).map(|response| response.unwrap().length), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_become_an_answer_is_refused_without_waiting_for_more() {
+        for start in [&b"h"[..], b"\r", b"\n", b" ", b"HTTP/2", b"HTTP/1.1 2\0", b"SSH-", b"\x15\x03", b"<html>"] {
+            assert_eq!(response(start), Err(Malformed), "{}", start.escape_ascii());
+        }
+        for start in [&b""[..], b"H", b"HTTP/1.", b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX: y\r\n\r"] {
+            assert_eq!(response(start), Ok(None), "{}", start.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn answers_heads_end_at_the_limit() {
+        const LINE: &str = "HTTP/1.1 200 OK\r\nX: ";
+        let room = MAX_RESPONSE_HEAD - LINE.len() - 4;
+        assert_eq!(response(&long(LINE, room, "\r\n\r\n")).unwrap().unwrap().len, MAX_RESPONSE_HEAD);
+        for (fill, end) in [(room + 1, "\r\n\r\n"), (room + 4, ""), (100_000, "")] {
+            assert_eq!(response(&long(LINE, fill, end)), Err(Malformed), "{fill}");
+        }
+        assert_eq!(response(&long(LINE, room + 3, "")), Ok(None));
+        assert_eq!(response(&long("HTTP/1.1 200 ", 100_000, "\r\n\r\n")), Err(Malformed));
+    }
+
+    /// Generates heads: the same ones in every run.
+    struct Heads(u64);
+
+    impl Heads {
+        /// xorshift64 (Marsaglia, 2003).
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 16) as usize % limit
+        }
+
+        fn one_of<'a>(&mut self, pieces: &[&'a [u8]]) -> &'a [u8] {
+            pieces[self.below(pieces.len())]
+        }
+
+        /// One of `heads`, with a few things wrong with it; or pieces of HTTP in no order at all.
+        fn next(&mut self, heads: &[&[u8]]) -> Vec<u8> {
+            if self.below(4) == 0 {
+                let pieces: Vec<&[u8]> = (0..self.below(24)).map(|_| self.one_of(PIECES)).collect();
+                return pieces.concat();
+            }
+            let mut head = self.one_of(heads).to_vec();
+            for _ in 0..self.below(4) {
+                let (a, b) = (self.below(head.len() + 1), self.below(head.len() + 1));
+                let range = a.min(b)..a.max(b).min(a.min(b) + 16);
+                let new = match self.below(5) {
+                    0 => Vec::new(),
+                    1 => vec![self.below(256) as u8],
+                    2 => head[range.clone()].repeat(2),
+                    3 => self.one_of(heads).to_vec(),
+                    _ => self.one_of(PIECES).to_vec(),
+                };
+                let end = if self.below(2) == 0 { range.start } else { range.end };
+                head.splice(range.start..end, new);
+            }
+            head
+        }
+    }
+
+    #[rustfmt::skip]
+    const PIECES: &[&[u8]] = &[
+        b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b",", b"/", b"?", b"#", b"*", b"@", b"[::1]", b"\0", b"\x80", b"0", b"9",
+        b"GET", b"HEAD ", b"OPTIONS * ", b"CONNECT a:1 ", b"http://a", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"HTTP/1.1 ", b"200 OK",
+        b"Host: a\r\n", b"Host: 127.0.0.1\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Prefer: wait=3\r\n",
+    ];
+
+    const REQUESTS: &[&[u8]] = &[
+        b"GET /health HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nPrefer: wait=5\r\n\r\n",
+        b"HEAD http://a.b/live?c HTTP/1.0\nPrefer: x, wait=\"7\";y\n\n",
+        b"\r\nPOST / HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 3\r\n\r\nabc",
+        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"CONNECT [::1]:443 HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
+    ];
+
+    const RESPONSES: &[&[u8]] = &[
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
+        b"HTTP/1.0 503\nX:\n\n{}",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404  \xe9\r\nServer: a b\r\n\r\n",
+    ];
+
+    #[test]
+    fn generated_heads_do_not_break_a_promise() {
+        let mut heads = Heads(0x9e37_79b9_7f4a_7c15);
+        let mut accepted = 0;
+        let rounds = if cfg!(miri) { 100 } else { 10_000 };
+        for _ in 0..rounds {
+            let head = heads.next(REQUESTS);
+            properties::request(&head);
+            accepted += usize::from(matches!(request(&head), Ok(Some(_))));
+            properties::response(&heads.next(RESPONSES));
+        }
+        assert!((rounds / 5..rounds * 4 / 5).contains(&accepted), "always right or always wrong finds nothing: {accepted}");
+    }
 }

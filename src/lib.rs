@@ -115,6 +115,7 @@ mod pool;
 mod probe;
 mod report;
 mod server;
+mod spawn;
 mod stop;
 
 #[cfg(feature = "cli")]

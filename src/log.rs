@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::{Mutex, TryLockError};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -127,6 +128,23 @@ impl fmt::Display for Event<'_> {
         let mut result = Ok(());
         self.for_each_field(|name, value| result = result.and_then(|()| write!(f, " {name}={value}")));
         result
+    }
+}
+
+/// Where events go: the owner's function.
+#[derive(Clone)]
+pub(crate) struct Log(pub(crate) Arc<dyn Fn(&Event<'_>) + Send + Sync>);
+
+impl Log {
+    /// Tells the owner, whatever the owner's function then does.
+    pub(crate) fn emit(&self, event: &Event<'_>) {
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| (self.0)(event)));
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Log")
     }
 }
 

@@ -4,7 +4,6 @@
 //! move is its client's: the rest of a head, or the close. Whoever owes the longest is the first to
 //! give way when there is no room, so a new connection never loses to a stalled one.
 
-use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +23,7 @@ struct State<C> {
     threads: usize,
     standing: usize,
     /// Oldest debt first.
-    debtors: VecDeque<(Ticket, Arc<C>)>,
+    debtors: Vec<(Ticket, Arc<C>)>,
     last_ticket: Ticket,
     closing: bool,
     /// Waking nobody is a system call all the same, so it is only done for somebody.
@@ -52,7 +51,7 @@ impl<C> Pool<C> {
     /// For at most so many connections. Its first [`STANDING`] threads are already counted.
     pub(crate) fn new(max_connections: usize) -> Pool<C> {
         let state =
-            State { threads: STANDING, standing: STANDING, debtors: VecDeque::new(), last_ticket: 0, closing: false, waiting: 0 };
+            State { threads: STANDING, standing: STANDING, debtors: Vec::new(), last_ticket: 0, closing: false, waiting: 0 };
         Pool { max_connections, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -102,7 +101,7 @@ impl<C> Pool<C> {
     pub(crate) fn settled(&self, ticket: Ticket) -> bool {
         let mut state = self.state();
         let debt = state.debtors.iter().position(|(owed, _)| *owed == ticket);
-        let settled = debt.and_then(|at| state.debtors.remove(at)).is_some();
+        let settled = debt.map(|at| state.debtors.remove(at)).is_some();
         self.tell(state);
         settled
     }
@@ -173,7 +172,7 @@ impl<C> Pool<C> {
     }
 
     /// Waits until nobody owes anything, or until `deadline`; returns those who still do.
-    pub(crate) fn wait_settled(&self, deadline: Instant) -> VecDeque<(Ticket, Arc<C>)> {
+    pub(crate) fn wait_settled(&self, deadline: Instant) -> Vec<(Ticket, Arc<C>)> {
         let mut state = self.wait_until(self.state(), deadline, |state| state.debtors.is_empty());
         mem::take(&mut state.debtors)
     }
@@ -201,17 +200,18 @@ impl<C> Pool<C> {
 impl<C> State<C> {
     fn owe(&mut self, connection: &Arc<C>) -> Ticket {
         self.last_ticket += 1;
-        self.debtors.push_back((self.last_ticket, Arc::clone(connection)));
+        self.debtors.push((self.last_ticket, Arc::clone(connection)));
         self.last_ticket
     }
 
     fn oldest(&mut self) -> Option<Arc<C>> {
-        self.debtors.pop_front().map(|(_, connection)| connection)
+        // No ticket is 0.
+        self.oldest_but(0)
     }
 
     fn oldest_but(&mut self, ticket: Ticket) -> Option<Arc<C>> {
         let at = self.debtors.iter().position(|(owed, _)| *owed != ticket)?;
-        self.debtors.remove(at).map(|(_, connection)| connection)
+        Some(self.debtors.remove(at).1)
     }
 }
 

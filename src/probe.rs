@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::config::DEFAULT_PROBE_TIMEOUT;
-use crate::deadline::{Timed, after, left};
+use crate::deadline::{Timed, after, left, milliseconds};
 use crate::endpoint::{Endpoint, reachable};
 use crate::http::{self, Malformed};
 use crate::limits::{MAX_RESPONSE_HEAD, MAX_SHOWN_BODY, USUAL_HEAD};
@@ -236,7 +236,7 @@ impl fmt::Display for ProbeFailure {
                 })?;
                 match (timeout.as_secs(), timeout.subsec_millis()) {
                     (seconds, 0) => write!(f, "{seconds} s"),
-                    (..) => write!(f, "{} ms", timeout.as_millis()),
+                    (..) => write!(f, "{} ms", milliseconds(*timeout)),
                 }
             }
             ProbeFailure::Closed => f.write_str("connection closed before the answer was complete"),

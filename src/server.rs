@@ -4,8 +4,7 @@ use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::answer;
 use crate::checks::Checks;
@@ -15,8 +14,9 @@ use crate::deadline::{Timed, after};
 use crate::http::{self, Request, Status};
 use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, DRAIN_GRACE, IDLE, MAX_REQUEST_HEAD, STANDING, USUAL_HEAD};
 use crate::listener::{Listener, Meaning};
-use crate::log::Event;
+use crate::log::{Event, Log};
 use crate::pool::Pool;
+use crate::spawn::spawn;
 
 /// The health server: listens from [`bind`](HealthServer::bind) on, until it is dropped.
 ///
@@ -50,7 +50,9 @@ pub struct HealthServer {
 #[derive(Debug)]
 struct Shared {
     listener: Listener,
-    config: Config,
+    request_timeout: Duration,
+    drain_timeout: Duration,
+    log: Log,
     pool: Pool<TcpStream>,
     checks: Arc<Checks>,
     shortage: Shortage,
@@ -69,11 +71,14 @@ impl HealthServer {
     /// configuration whose limits make no sense, naming the field.
     pub fn bind(config: Config) -> io::Result<HealthServer> {
         config.check()?;
+        let log = Log(config.on_event.clone());
         let shared = Arc::new(Shared {
             listener: Listener::bind(config.address)?,
             pool: Pool::new(config.max_connections),
-            checks: Arc::new(Checks::new(config.clone())),
-            config,
+            request_timeout: config.request_timeout,
+            drain_timeout: config.drain_timeout,
+            checks: Arc::new(Checks::new(&config, log.clone())),
+            log,
             shortage: Shortage::default(),
             dead: AtomicBool::new(false),
             drained: AtomicBool::new(false),
@@ -86,7 +91,7 @@ impl HealthServer {
                 return Err(error);
             }
         }
-        server.shared.config.emit(&Event::Listening { address: server.local_addr() });
+        server.shared.log.emit(&Event::Listening { address: server.local_addr() });
         Ok(server)
     }
 
@@ -113,7 +118,7 @@ impl HealthServer {
     ///
     /// Further calls return at once.
     pub fn drain(&self) {
-        self.drain_by(after(Instant::now(), self.shared.config.drain_timeout));
+        self.drain_by(after(Instant::now(), self.shared.drain_timeout));
     }
 
     pub(crate) fn drain_by(&self, deadline: Instant) {
@@ -151,7 +156,7 @@ struct Buffers {
 impl Shared {
     fn start_thread(self: &Arc<Self>) -> io::Result<()> {
         let shared = Arc::clone(self);
-        thread::Builder::new().name("health".into()).spawn(move || shared.stand()).map(drop)
+        spawn("health", Box::new(move || shared.stand()))
     }
 
     /// The life of a thread: accept, serve, and back, until there are enough others.
@@ -164,7 +169,7 @@ impl Shared {
                     let accepted = Instant::now();
                     self.serve(stream, peer.ip(), accepted, &mut buffers);
                     if self.shortage.is_over() {
-                        self.config.emit(&Event::Recovered);
+                        self.log.emit(&Event::Recovered);
                     }
                     if !self.pool.returns(accepted.duration_since(stood) > IDLE) {
                         return;
@@ -184,7 +189,7 @@ impl Shared {
     fn serve(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, accepted: Instant, buffers: &mut Buffers) {
         let stream = Arc::new(stream);
         let (ticket, alone) = self.admit(&stream);
-        let time = self.config.request_timeout;
+        let time = self.request_timeout;
         let deadline = after(accepted, if alone { time.min(ALONE_TIMEOUT) } else { time });
 
         let Buffers { head, text, answer } = buffers;
@@ -247,7 +252,7 @@ impl Shared {
             Meaning::Short => {}
             Meaning::Dead => {
                 if !self.dead.swap(true, Ordering::Relaxed) {
-                    self.config.emit(&Event::Dead { error });
+                    self.log.emit(&Event::Dead { error });
                 }
                 return false;
             }
@@ -273,7 +278,7 @@ impl Shared {
 
     fn short_of(&self, what: &str, error: &io::Error) {
         if self.shortage.is_news() {
-            self.config.emit(&Event::Scarce { what, error });
+            self.log.emit(&Event::Scarce { what, error });
         }
     }
 }

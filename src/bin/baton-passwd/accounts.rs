@@ -1,6 +1,6 @@
 //! The accounts of a Unix host, as `passwd(5)` and `group(5)` describe them, and how they change.
 
-use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,17 +9,17 @@ use std::io::{self, Read};
 /// file given by mistake would fill memory with.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// All accounts at one time.
+/// All accounts at one time, sorted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accounts {
-    records: Records,
+    records: Vec<Record>,
 }
 
-/// What exists: what it is and what it is called, and what else there is to it.
-type Records = BTreeMap<(Kind, String), Record>;
-
-#[derive(Debug, PartialEq, Eq)]
+/// Something that exists: what it is, what it is called, where it stands, and what else there is to it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Record {
+    kind: Kind,
+    name: String,
     line: usize,
     /// What may change without making it another one.
     rest: String,
@@ -122,70 +122,78 @@ impl Accounts {
     /// Makes sense of both files, each with its name.
     fn parse(passwd: (&str, &[u8]), group: (&str, &[u8])) -> Result<Accounts, Unusable> {
         let (passwd, group) = (Table { file: passwd.0, bytes: passwd.1 }, Table { file: group.0, bytes: group.1 });
-        let mut records = Records::new();
-        // Users by the group that is their own: to it they belong without being listed.
-        let mut own = Records::new();
+        let mut users = Vec::new();
+        // Users by the number of the group that is their own: to it they belong without being listed.
+        let mut own = Vec::new();
         passwd.each(7, |line, fields| {
             let [name, _, rest @ ..] = fields else { return Ok(()) };
             let [uid, gid, ..] = rest else { return Ok(()) };
             number(uid).ok_or(Reason::NotANumber("uid"))?;
-            let own_group = number(gid).ok_or(Reason::NotANumber("gid"))?;
-            own.insert((Kind::Membership, member(own_group, name)), Record { line, rest: (*name).to_owned() });
-            insert(&mut records, Kind::User, name, Record { line, rest: rest.join(":") })
+            let gid = number(gid).ok_or(Reason::NotANumber("gid"))?;
+            own.push(Record::new(Kind::Group, &gid.to_string(), line, (*name).to_owned()));
+            users.push(Record::new(Kind::User, name, line, rest.join(":")));
+            Ok(())
         })?;
+        let (users, own) = (passwd.unique(users)?, sorted(own));
+
+        let mut groups = Vec::new();
+        let mut memberships = Vec::new();
         group.each(4, |line, fields| {
             let [name, _, gid, listed] = fields else { return Ok(()) };
-            let id = number(gid).ok_or(Reason::NotANumber("gid"))?;
-            insert(&mut records, Kind::Group, name, Record { line, rest: (*gid).to_owned() })?;
-            // ';' is what follows ':'.
-            let (first, beyond) = (member(id, ""), id.to_string() + ";");
-            let users = own.range((Kind::Membership, first)..(Kind::Membership, beyond)).map(|(_, user)| &*user.rest);
-            for user in users.chain(listed.split(',')) {
+            let id = number(gid).ok_or(Reason::NotANumber("gid"))?.to_string();
+            groups.push(Record::new(Kind::Group, name, line, (*gid).to_owned()));
+            let first = own.partition_point(|record| record.name < id);
+            let members = own.get(first..).unwrap_or_default().iter().take_while(|record| record.name == id);
+            for user in members.map(|record| &*record.rest).chain(listed.split(',')) {
                 // Groups may list users that come from elsewhere: they are not for us to sync.
-                if records.contains_key(&(Kind::User, user.to_owned())) {
-                    let record = Record { line: 0, rest: String::new() };
-                    records.insert((Kind::Membership, [user, " in ", name].concat()), record);
+                if find(&users, Kind::User, user).is_some() {
+                    memberships.push(Record::new(Kind::Membership, &[user, " in ", name].concat(), 0, String::new()));
                 }
             }
             Ok(())
         })?;
+        let mut records = users;
+        records.append(&mut group.unique(groups)?);
+        memberships = sorted(memberships);
+        memberships.dedup();
+        records.append(&mut memberships);
         Ok(Accounts { records })
     }
 
     /// How many there are of a kind.
     pub(crate) fn count(&self, kind: Kind) -> usize {
-        self.records.keys().filter(|(other, _)| *other == kind).count()
+        self.records.iter().filter(|record| record.kind == kind).count()
     }
 
     /// Calls `each` for everything that differs in `now`: what has gone first, then the rest.
     pub(crate) fn changes(&self, now: &Accounts, mut each: impl FnMut(Change, Kind, &str)) {
-        for (key, _) in self.records.iter().filter(|(key, _)| !now.records.contains_key(key)) {
-            each(Change::Removed, key.0, &key.1);
+        for record in self.records.iter().filter(|record| find(&now.records, record.kind, &record.name).is_none()) {
+            each(Change::Removed, record.kind, &record.name);
         }
-        for (key, record) in &now.records {
-            match self.records.get(key) {
-                None => each(Change::Added, key.0, &key.1),
-                Some(before) if before.rest != record.rest => each(Change::Changed, key.0, &key.1),
+        for record in &now.records {
+            match find(&self.records, record.kind, &record.name) {
+                None => each(Change::Added, record.kind, &record.name),
+                Some(before) if before.rest != record.rest => each(Change::Changed, record.kind, &record.name),
                 Some(_) => {}
             }
         }
     }
 }
 
-/// Adds what a line says, unless its name is empty or stands in a line before.
-fn insert(records: &mut Records, kind: Kind, name: &str, record: Record) -> Result<(), Reason> {
-    if name.is_empty() {
-        return Err(Reason::Empty("name"));
-    }
-    match records.insert((kind, name.to_owned()), record) {
-        Some(before) => Err(Reason::Repeated { first: before.line }),
-        None => Ok(()),
+impl Record {
+    fn new(kind: Kind, name: &str, line: usize, rest: String) -> Record {
+        Record { kind, name: name.to_owned(), line, rest }
     }
 }
 
-/// A key that puts the members of a group side by side.
-fn member(group: u32, user: &str) -> String {
-    [&group.to_string(), ":", user].concat()
+/// A heap's sort: as quick as the others for files of this kind, and a tenth of their code.
+fn sorted(records: Vec<Record>) -> Vec<Record> {
+    BinaryHeap::from(records).into_sorted_vec()
+}
+
+fn find<'a>(sorted: &'a [Record], kind: Kind, name: &str) -> Option<&'a Record> {
+    let at = sorted.partition_point(|record| (record.kind, &*record.name) < (kind, name));
+    sorted.get(at).filter(|record| record.kind == kind && record.name == name)
 }
 
 /// Decimal digits only: `parse` alone would take a sign.
@@ -235,6 +243,21 @@ impl Table<'_> {
             each(line, &fields).map_err(unusable)?;
         }
         Ok(())
+    }
+
+    /// Sorts what was read; refuses a name that is empty, or stands in two lines.
+    fn unique(&self, records: Vec<Record>) -> Result<Vec<Record>, Unusable> {
+        let records = sorted(records);
+        let mut before: Option<&Record> = None;
+        for record in &records {
+            let reason = match before.replace(record) {
+                _ if record.name.is_empty() => Reason::Empty("name"),
+                Some(before) if before.name == record.name => Reason::Repeated { first: before.line },
+                _ => continue,
+            };
+            return Err(Unusable { file: self.file.to_owned(), line: record.line, reason });
+        }
+        Ok(records)
     }
 }
 
