@@ -341,8 +341,8 @@ mod tests {
         let rows: &[(Given<'_>, Result<&str, &str>)] = &[
             ((&[], &[]), missing),
             ((&[], &[("BATON_DOMAIN", "")]), missing),
-            ((&["--domain="], &[("BATON_DOMAIN", "a")]), Err("invalid --domain \"\": expected a value")),
-            ((&["--domain"], &[]), Err("--domain needs a value: a value")),
+            ((&["--domain="], &[("BATON_DOMAIN", "a")]), Err("invalid --domain \"\": expected one that is not empty")),
+            ((&["--domain"], &[]), Err("--domain needs a value: one that is not empty")),
             ((&["--domain=a"], &[]), Ok("a")),
             ((&[], &[("BATON_DOMAIN", "a")]), Ok("a")),
         ];

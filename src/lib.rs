@@ -76,14 +76,14 @@
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
 //! ```text
-//! app       command config connector deadline limits log server setting settings signal stop
+//! app       command config connector deadline limits log server setting settings signal spawn stop
 //! command   endpoint probe setting settings
 //! settings  config connector setting
 //! setting   config endpoint report
 //! signal    deadline
-//! server    answer checks config connector deadline http limits listener log pool
+//! server    answer checks config connector deadline http limits listener log pool spawn
 //! answer    checks endpoint http report
-//! checks    config connector deadline limits log
+//! checks    config connector deadline limits log spawn
 //! probe     config deadline endpoint http limits report
 //! listener  endpoint
 //! pool      limits
@@ -95,6 +95,7 @@
 //! deadline  -
 //! endpoint  -
 //! limits    -
+//! spawn     -
 //! stop      -
 //! ```
 

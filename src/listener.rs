@@ -1,7 +1,9 @@
 //! A listener that many threads stand in `accept` on, and that can be stopped from outside.
 
 use std::io::{self, ErrorKind};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+#[cfg(unix)]
+use std::net::Shutdown;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::endpoint::reachable;

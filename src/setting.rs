@@ -128,14 +128,16 @@ impl Setting {
             Kind::Flag => "true or false (also 1 t T TRUE True, 0 f F FALSE False)".into(),
             Kind::Number(from, to) => format!("a whole number from {from} to {to}"),
             Kind::Address => "an IP address or localhost".into(),
-            Kind::Endpoint | Kind::Text | Kind::Secret => "a value".into(),
+            Kind::Endpoint => "health, ready or live".into(),
+            Kind::Text | Kind::Secret => "one that is not empty".into(),
         }
     }
 
     /// Whether `value` is one of those allowed.
     pub(crate) fn allows(&self, value: &str) -> bool {
         match self.kind {
-            Kind::Text | Kind::Secret => !value.is_empty() || self.default.is_some(),
+            // Empty is a value only where it is the default.
+            Kind::Text | Kind::Secret => !value.is_empty() || self.default == Some(""),
             Kind::Flag => boolean(value).is_some(),
             Kind::Number(from, to) => whole_number(value).is_some_and(|number| (from..=to).contains(&number)),
             Kind::Address => address(value).is_some(),
