@@ -75,15 +75,18 @@ impl Probe {
         let timed = Timed { stream: &stream, deadline };
         timed.write_all(self.request().as_bytes()).map_err(|error| late(Phase::Asking, error, ProbeFailure::Send))?;
 
-        let mut bytes = Vec::new();
-        let mut filled = 0;
-        let mut start = 0;
+        // Nearly every answer fits on the stack, and then the probe asks the system for no memory.
+        let (mut usual, mut longest) = ([0; USUAL_HEAD], Vec::new());
+        let (mut filled, mut start) = (0, 0);
         loop {
             // The bound holds for all heads together: interim ones must not go on for ever.
-            let size = if filled < USUAL_HEAD { USUAL_HEAD } else { MAX_RESPONSE_HEAD };
-            bytes.resize(size, 0);
+            if filled == USUAL_HEAD && longest.is_empty() {
+                longest.extend_from_slice(&usual);
+                longest.resize(MAX_RESPONSE_HEAD, 0);
+            }
+            let bytes = if longest.is_empty() { &mut usual } else { &mut *longest };
             match timed.read(bytes.get_mut(filled..).unwrap_or_default()) {
-                Ok(0) if filled < size => return Err(ProbeFailure::Closed),
+                Ok(0) if filled < bytes.len() => return Err(ProbeFailure::Closed),
                 Ok(0) => return Err(ProbeFailure::NotHttp),
                 Ok(count) => filled += count,
                 Err(error) => return Err(late(Phase::Reading, error, ProbeFailure::Receive)),
@@ -96,9 +99,8 @@ impl Probe {
                     100..=199 if head.status != 101 => start += head.len,
                     code => {
                         let reason = text(head.reason);
-                        let (body, length) = (start + head.len, head.length);
-                        bytes.truncate(filled);
-                        let body = read_body(&timed, bytes.split_off(body.min(filled)), length);
+                        let come = bytes.get(start + head.len..filled).unwrap_or_default();
+                        let body = read_body(&timed, come.to_vec(), head.length);
                         return Err(ProbeFailure::Status { code, reason, body });
                     }
                 }

@@ -7,7 +7,10 @@ use std::io::{self, Read};
 
 /// Bytes that a file of accounts may have: far beyond any real one, and short of what a device
 /// file given by mistake would fill memory with.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+const MAX_FILE: usize = 16 * 1024 * 1024;
+
+/// Bytes read at once at first; most files of accounts are smaller.
+const CHUNK: usize = 8 * 1024;
 
 /// All accounts at one time, sorted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -202,20 +205,26 @@ fn number(text: &str) -> Option<u32> {
 }
 
 fn contents(file: &str) -> Result<Vec<u8>, Unusable> {
-    let read = || {
-        let source = File::open(file)?;
-        // A hint that spares growing; a device says 0, and is read all the same.
-        let size = source.metadata()?.len().min(MAX_FILE);
-        let mut bytes = Vec::with_capacity(size as usize + 1);
-        source.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let reason = match read() {
-        Ok(bytes) if bytes.len() as u64 > MAX_FILE => Reason::TooLarge,
-        Ok(bytes) => return Ok(bytes),
-        Err(error) => Reason::Io(error),
-    };
-    Err(Unusable { file: file.to_owned(), line: 0, reason })
+    let unusable = |reason| Unusable { file: file.to_owned(), line: 0, reason };
+    let mut source = File::open(file).map_err(|error| unusable(Reason::Io(error)))?;
+    let mut bytes = Vec::new();
+    loop {
+        let filled = bytes.len();
+        if filled > MAX_FILE {
+            return Err(unusable(Reason::TooLarge));
+        }
+        bytes.resize(filled + CHUNK.max(filled), 0);
+        let count = match source.read(bytes.get_mut(filled..).unwrap_or_default()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(unusable(Reason::Io(error))),
+            Ok(0) => {
+                bytes.truncate(filled);
+                return Ok(bytes);
+            }
+            Ok(count) => count,
+        };
+        bytes.truncate(filled + count);
+    }
 }
 
 /// A file of lines of fields.
