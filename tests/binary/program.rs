@@ -1,7 +1,7 @@
 //! How the program is started and waited for. Nothing here waits without a bound, and nothing outlives its test.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
@@ -17,7 +17,15 @@ where
     I: IntoIterator,
     I::Item: AsRef<OsStr>,
 {
-    let binary = env::var_os("BATON_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_baton-passwd").into());
+    command(env::var_os("BATON_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_baton-passwd").into()), arguments)
+}
+
+/// The same for another binary.
+pub(crate) fn command<I>(binary: OsString, arguments: I) -> Command
+where
+    I: IntoIterator,
+    I::Item: AsRef<OsStr>,
+{
     let runner = env::var("BATON_TEST_RUNNER").unwrap_or_default();
     let mut words = runner.split_whitespace();
     let mut command = match words.next() {

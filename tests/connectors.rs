@@ -1,0 +1,164 @@
+//! The connectors in `examples/`, as an author would try them out: started, asked, broken, mended, ended.
+#![cfg(all(feature = "cli", unix))]
+#![allow(dead_code, reason = "the modules are those of the program's own tests")]
+
+#[path = "binary/client.rs"]
+mod client;
+#[path = "binary/clock.rs"]
+mod clock;
+#[path = "binary/daemon.rs"]
+mod daemon;
+#[path = "binary/json.rs"]
+mod json;
+#[path = "binary/program.rs"]
+mod program;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::{env, thread};
+
+use daemon::Daemon;
+use program::{Running, command, run, until};
+
+const SECRET: &str = "hunter2";
+
+/// An example's program: cargo builds them beside the tests.
+fn example<'a>(name: &str, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let tests = env::current_exe().expect("a test is a program");
+    let folder = tests.ancestors().nth(2).expect("target/debug/deps/test").join("examples");
+    let path = folder.join(name);
+    assert!(path.exists(), "{}: cargo build --examples makes it, and so does cargo test without --test", path.display());
+    command(path.into(), arguments)
+}
+
+/// The directory that the connector talks to.
+struct Directory {
+    address: SocketAddr,
+    knows_the_token: Arc<AtomicBool>,
+    users: Arc<Mutex<String>>,
+}
+
+impl Directory {
+    fn start() -> Directory {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let directory = Directory {
+            address: listener.local_addr().expect("it is bound"),
+            knows_the_token: Arc::new(AtomicBool::new(true)),
+            users: Arc::new(Mutex::new("ann\nbob\n".into())),
+        };
+        let (knows, users) = (Arc::clone(&directory.knows_the_token), Arc::clone(&directory.users));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let users = users.lock().expect("nobody panics with it").clone();
+                // A client that goes away is none of the directory's business.
+                let _ = stream.map(|stream| answer(stream, knows.load(Ordering::SeqCst), &users));
+            }
+        });
+        directory
+    }
+}
+
+fn answer(stream: TcpStream, knows_the_token: bool, users: &str) -> std::io::Result<()> {
+    let mut lines = BufReader::new(&stream).lines();
+    let first = lines.next().expect("a request line")?;
+    let fields: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+    let known = knows_the_token && fields.contains(&format!("Authorization: Bearer {SECRET}"));
+    let (status, body) = match (known, &*first) {
+        (false, _) => ("401 Unauthorized", ""),
+        (true, "GET /whoami HTTP/1.0") => ("200 OK", "me"),
+        (true, "GET /users HTTP/1.0") => ("200 OK", users),
+        (true, _) => ("404 Not Found", ""),
+    };
+    (&stream).write_all(format!("HTTP/1.0 {status}\r\n\r\n{body}").as_bytes())
+}
+
+fn myconnector(directory: &Directory) -> Command {
+    let upstream = directory.address.to_string();
+    let arguments = ["--upstream", &upstream, "--sync-interval=1", "--health-check", "--health-check-port=0"];
+    let mut command = example("baton-myconnector", arguments);
+    command.env("BATON_TOKEN", SECRET);
+    command
+}
+
+#[test]
+fn myconnector_syncs_reports_and_recovers_and_keeps_its_secret() {
+    let directory = Directory::start();
+    let mut connector = Daemon::start(&mut myconnector(&directory)).connected();
+    let address = connector.address();
+    until("a first sync", || (connector.get("/ready").status == 200).then_some(()));
+    let port = address.port().to_string();
+    for (endpoint, word) in [("health", "healthy\n"), ("ready", "ready\n"), ("live", "alive\n")] {
+        run(&mut example("baton-myconnector", ["health-check", "--endpoint", endpoint, "--health-check-port", &port]))
+            .succeeded_with(word);
+    }
+
+    directory.knows_the_token.store(false, Ordering::SeqCst);
+    let refused = until("the end of the verdict", || Some(connector.get("/health")).filter(|answer| answer.status == 503));
+    let reason = "/whoami: the upstream does not know our token";
+    assert_eq!(refused.json().at("details.validation_error"), Some(reason));
+    let probe = run(&mut example("baton-myconnector", ["health-check", "--health-check-port", &port]));
+    assert!(probe.complaint().contains(reason), "{probe:?}");
+    assert_eq!(connector.get("/live").status, 200);
+    assert_eq!(connector.line("sync failed").at("reason"), Some("/users: the upstream does not know our token"));
+
+    directory.knows_the_token.store(true, Ordering::SeqCst);
+    until("a new verdict", || (connector.get("/health").status == 200).then_some(()));
+    directory.users.lock().expect("nobody panics with it").push_str("eve\n");
+    until("another sync", || (connector.line("users changed").at("users") == Some("3")).then_some(()));
+
+    connector.signal("TERM");
+    assert_eq!(connector.exit(), Some(0));
+    assert!(!format!("{:?}", connector.log).contains(SECRET), "{:?}", connector.log);
+}
+
+#[test]
+fn myconnector_does_not_start_without_what_it_needs() {
+    let directory = Directory::start();
+    let outcome = run(myconnector(&directory).env_remove("BATON_TOKEN"));
+    assert_eq!(outcome.complaint(), "baton-myconnector: BATON_TOKEN is required (see --help)");
+    let mut outcome = run(example("baton-myconnector", ["--help"]).env("BATON_TOKEN", SECRET));
+    assert!(outcome.code == Some(0) && !outcome.stdout.contains(SECRET) && outcome.stdout.contains("BATON_TOKEN"));
+    outcome = run(myconnector(&directory).env("BATON_TOKEN", "wrong-secret"));
+    assert!(outcome.code == Some(1) && outcome.stderr.contains("does not know our token"), "{outcome:?}");
+    assert!(!outcome.stderr.contains("wrong-secret"));
+    // Nobody listens there any more once the listener is gone.
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound").to_string();
+    let outcome = run(example("baton-myconnector", ["--upstream", &gone]).env("BATON_TOKEN", SECRET));
+    assert!(outcome.code == Some(1) && outcome.stderr.contains("refused"), "{outcome:?}");
+}
+
+#[test]
+fn a_program_of_its_own_embeds_server_and_probe() {
+    let mut serve = example("embedded", ["serve", "127.0.0.1:0"]);
+    let mut program = Running::start(serve.stdin(Stdio::piped()));
+    let mut stdin = program.child().stdin.take().expect("it is a pipe");
+    let mut log = BufReader::new(program.child().stderr.take().expect("it is a pipe")).lines();
+    let mut line = || log.next().expect("a line").expect("UTF-8");
+    let first = line();
+    let address = first.strip_prefix("health: listening address=").expect("its own log gets the events").to_owned();
+    let probe = || run(&mut example("embedded", ["probe", &address]));
+    let socket: SocketAddr = address.parse().expect("an address");
+
+    assert_eq!((client::get(socket, "/ready").status, client::get(socket, "/live").status), (503, 200));
+    writeln!(stdin, "40").expect("it reads");
+    until("the first line", || (client::get(socket, "/ready").status == 200).then_some(()));
+    probe().succeeded_with("healthy\nready\nalive\n");
+    writeln!(stdin, "two").expect("it reads");
+    until("the bad line", || (client::get(socket, "/health").status == 503).then_some(()));
+    let failed = probe();
+    assert!(failed.code == Some(1) && failed.stderr.contains("line 2: invalid digit found in string"), "{failed:?}");
+    writeln!(stdin, "2").expect("it reads");
+    until("the good line", || (client::get(socket, "/health").status == 200).then_some(()));
+    drop(stdin);
+    assert_eq!(program.wait().code(), Some(0));
+    let mut sum = String::new();
+    program.child().stdout.take().expect("it is a pipe").read_to_string(&mut sum).expect("UTF-8");
+    assert_eq!(sum, "42\n");
+    assert_eq!(
+        (line(), line()),
+        ("health: healthy".into(), "health: unhealthy reason=line 2: invalid digit found in string".into())
+    );
+}
