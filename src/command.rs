@@ -1,7 +1,9 @@
 //! What a command line asks for: the one table of settings, read from arguments and environment,
 //! which are passed in.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -57,23 +59,23 @@ impl Table {
     /// # Errors
     ///
     /// A name that is taken, or a default that is not allowed: the author's mistake, for the author to see.
-    pub(crate) fn new(own: Vec<Setting>) -> Result<Table, String> {
-        let mut rows = OWN_ROWS.to_vec();
-        for row in own {
-            if rows.iter().any(|other| other.name == row.name) || matches!(row.name, "help" | "version" | "") {
+    pub(crate) fn new(mut rows: Vec<Setting>) -> Result<Table, String> {
+        let own = rows.len();
+        rows.extend_from_slice(&OWN_ROWS);
+        for (place, row) in rows.iter().enumerate().take(own) {
+            if rows.iter().skip(place + 1).any(|other| other.name == row.name) || matches!(row.name, "help" | "version" | "") {
                 return Err(["the name of setting --", row.name, " is taken"].concat());
             }
             if row.default.is_some_and(|default| !row.allows(default)) {
                 return Err(["the default of setting --", row.name, " is not ", &row.allowed()].concat());
             }
-            rows.push(row);
         }
         Ok(Table(rows))
     }
 
     /// What the arguments and the environment ask for. An error is the one line to show.
     pub(crate) fn parse(&self, mut arguments: Parser, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command, String> {
-        let mut given: Vec<Option<String>> = vec![None; self.0.len()];
+        let mut given = Vec::new();
         let mut probe = false;
         loop {
             let argument = match arguments.next() {
@@ -96,14 +98,15 @@ impl Table {
                 Arg::Short(c) => return Err(about("unknown flag -", c.encode_utf8(&mut [0; 4]).as_ref(), SEE_HELP)),
                 Arg::Long(name) => name,
             };
-            let known = self.0.iter().zip(&mut given).find(|(row, _)| row.name == name && row.kind != Kind::Secret);
-            let Some((row, slot)) = known else { return Err(about("unknown flag --", name.as_ref(), SEE_HELP)) };
+            let Some(row) = self.0.iter().find(|row| row.name == name && row.kind != Kind::Secret) else {
+                return Err(about("unknown flag --", name.as_ref(), SEE_HELP));
+            };
             let value = match row.kind {
                 // A switch takes only a value that is attached: the next argument is not its own.
                 Kind::Flag => arguments.optional_value().unwrap_or_else(|| "true".into()),
                 _ => arguments.value().map_err(|_| ["--", row.name, " needs a value: ", &row.allowed()].concat())?,
             };
-            *slot = Some(row.checked(value, Source::Flag)?);
+            given.push((row.name, row.checked(value, Source::Flag)?));
         }
         self.resolve(given, probe, environment)
     }
@@ -111,12 +114,14 @@ impl Table {
     /// Puts together what was given: flag, else variable, else default.
     fn resolve(
         &self,
-        given: Vec<Option<String>>,
+        mut given: Vec<(&'static str, String)>,
         probe: bool,
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Command, String> {
         let mut settings = Settings::default();
-        for (&row, flag) in self.0.iter().zip(given) {
+        for &row in &self.0 {
+            // The last one wins.
+            let flag = given.iter_mut().rev().find(|(name, _)| *name == row.name).map(|(_, text)| mem::take(text));
             let read = match row.scope {
                 Scope::Both => true,
                 Scope::Probe => probe,
@@ -130,11 +135,11 @@ impl Table {
             }
             let variable = row.variable().unwrap_or_default();
             let (text, source) = if let Some(text) = flag {
-                (text, Source::Flag)
+                (text.into(), Source::Flag)
             } else if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
-                (row.checked(value, Source::Variable)?, Source::Variable)
+                (row.checked(value, Source::Variable)?.into(), Source::Variable)
             } else if let Some(default) = row.default {
-                (default.to_owned(), Source::Default)
+                (Cow::Borrowed(default), Source::Default)
             } else {
                 let (dashes, flag, or) = if row.kind == Kind::Secret { ("", "", "") } else { ("--", row.name, " or ") };
                 return Err([dashes, flag, or, &variable, " is required", SEE_HELP].concat());

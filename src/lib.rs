@@ -76,11 +76,11 @@
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
 //! ```text
-//! app       command config connector deadline limits log server setting settings signal spawn stop
+//! app       c command config connector deadline limits log server setting settings signal spawn stop
 //! command   endpoint probe setting settings
 //! settings  config connector setting
 //! setting   config endpoint report
-//! signal    deadline
+//! signal    c deadline
 //! server    answer checks config connector deadline http limits listener log pool spawn
 //! answer    checks endpoint http report
 //! checks    config connector deadline limits log spawn
@@ -92,6 +92,7 @@
 //! log       report
 //! report    endpoint limits
 //! connector stop
+//! c         -
 //! deadline  -
 //! endpoint  -
 //! limits    -
@@ -121,6 +122,8 @@ mod stop;
 
 #[cfg(feature = "cli")]
 mod app;
+#[cfg(all(unix, feature = "cli"))]
+mod c;
 #[cfg(feature = "cli")]
 mod command;
 #[cfg(feature = "cli")]

@@ -1,7 +1,7 @@
 //! Ask one endpoint one question.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -109,13 +109,13 @@ impl Probe {
     }
 
     fn request(&self) -> String {
-        let mut request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n", self.endpoint.path(), self.address);
+        let mut request = String::with_capacity(256);
+        // Writing to a string does not fail.
+        let _ = write!(request, "GET {} HTTP/1.1\r\nHost: {}\r\n", self.endpoint.path(), self.address);
         request.push_str(concat!("User-Agent: baton-health/", env!("CARGO_PKG_VERSION"), "\r\nAccept: application/json\r\n"));
         let seconds = self.timeout.as_secs();
         if seconds > 0 {
-            request.push_str("Prefer: wait=");
-            request.push_str(&seconds.to_string());
-            request.push_str("\r\n");
+            let _ = write!(request, "Prefer: wait={seconds}\r\n");
         }
         request.push_str("Connection: close\r\n\r\n");
         request

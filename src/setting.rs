@@ -117,8 +117,9 @@ impl Setting {
         if self.scope == Scope::Probe {
             return None;
         }
-        let mut name = ["BATON_", self.name].concat().replace('-', "_");
-        name.make_ascii_uppercase();
+        let mut name = String::with_capacity("BATON_".len() + self.name.len());
+        name.push_str("BATON_");
+        name.extend(self.name.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_uppercase() }));
         Some(name)
     }
 

@@ -1,5 +1,6 @@
 //! What the settings of a running connector are.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -16,7 +17,7 @@ pub struct Settings {
 
 struct Value {
     row: Setting,
-    text: String,
+    text: Cow<'static, str>,
     source: Source,
 }
 
@@ -91,7 +92,7 @@ impl Settings {
         }
     }
 
-    pub(crate) fn push(&mut self, row: Setting, text: String, source: Source) {
+    pub(crate) fn push(&mut self, row: Setting, text: Cow<'static, str>, source: Source) {
         self.values.push(Value { row, text, source });
     }
 

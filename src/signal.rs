@@ -36,6 +36,7 @@ mod system {
     use std::time::Instant;
 
     use super::Message;
+    use crate::c;
     use crate::deadline::Timed;
 
     // The same numbers on every Unix that Rust knows.
@@ -45,44 +46,13 @@ mod system {
     static SIGNALLED: AtomicBool = AtomicBool::new(false);
     static OUTBOX: AtomicI32 = AtomicI32::new(-1);
 
-    #[allow(unsafe_code, reason = "std has no signals")]
-    mod c {
-        use std::ffi::c_int;
-
-        // `signal` restarts interrupted calls, as `sigaction` with SA_RESTART does, on every system
-        // that Rust's std supports; and unlike `struct sigaction` it looks the same on all of them.
-        unsafe extern "C" {
-            fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
-            fn write(descriptor: c_int, bytes: *const u8, count: usize) -> isize;
-            fn _exit(code: c_int) -> !;
-        }
-
-        /// Has `handler` called; false if the system says no.
-        pub(super) fn handle(number: c_int, handler: extern "C" fn(c_int)) -> bool {
-            const SIG_ERR: usize = usize::MAX;
-            // SAFETY: the handler is a function that lives for ever, and does only what may be done
-            // in one: atomics, `write` and `_exit` (POSIX, "Async-signal concepts").
-            unsafe { signal(number, handler) != SIG_ERR }
-        }
-
-        pub(super) fn write_byte(descriptor: c_int, byte: u8) {
-            // SAFETY: the pointer is to one readable byte. A descriptor that is not open is an error
-            // of the call; there is nothing to do about it here.
-            unsafe { write(descriptor, &raw const byte, 1) };
-        }
-
-        pub(super) fn exit_at_once(code: c_int) -> ! {
-            // SAFETY: ends the process, and never returns.
-            unsafe { _exit(code) }
-        }
-    }
-
     extern "C" fn on_signal(number: c_int) {
         // Whoever asks twice does not want to wait. As PID 1 the default action would do nothing.
         if SIGNALLED.swap(true, Ordering::Relaxed) {
             c::exit_at_once(128 + number);
         }
-        c::write_byte(OUTBOX.load(Ordering::Relaxed), Message::Terminate as u8);
+        // It cannot fail: there is room for more messages than there are.
+        c::write_some(OUTBOX.load(Ordering::Relaxed), &[Message::Terminate as u8]);
     }
 
     /// Where messages are sent.
@@ -101,9 +71,7 @@ mod system {
         // A signal may come as long as the process lives: the descriptor must stay what it is.
         mem::forget(Arc::clone(&outbox));
         for number in [SIGTERM, SIGINT] {
-            if !c::handle(number, on_signal) {
-                return Err(io::Error::last_os_error());
-            }
+            c::handle(number, on_signal)?;
         }
         Ok((Sender(outbox), Inbox(inbox)))
     }

@@ -1,0 +1,54 @@
+//! The only unsafe code: three functions of the C library that std has no words for.
+#![allow(unsafe_code, reason = "std has no signals, and no standard output without a buffer")]
+
+use std::ffi::c_int;
+use std::io;
+
+// `signal` restarts interrupted calls, as `sigaction` with SA_RESTART does, on every system that
+// Rust's std supports; and unlike `struct sigaction` it looks the same on all of them.
+unsafe extern "C" {
+    fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
+    fn write(descriptor: c_int, bytes: *const u8, count: usize) -> isize;
+    fn _exit(code: c_int) -> !;
+}
+
+/// Has `handler` called for that signal. It must do only what may be done in one (POSIX,
+/// "Async-signal concepts"): of what is here, that is everything but this function.
+pub(crate) fn handle(number: c_int, handler: extern "C" fn(c_int)) -> io::Result<()> {
+    const SIG_ERR: usize = usize::MAX;
+    // SAFETY: the handler is a function that lives for ever.
+    match unsafe { signal(number, handler) } {
+        SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes some of `bytes`, and returns how many; `None` is an error, which the system remembers.
+pub(crate) fn write_some(descriptor: c_int, bytes: &[u8]) -> Option<usize> {
+    // SAFETY: the pointer and the length are those of a slice. A descriptor that is not open is an
+    // error of the call.
+    usize::try_from(unsafe { write(descriptor, bytes.as_ptr(), bytes.len()) }).ok()
+}
+
+/// Ends the process, now: nothing is flushed, dropped or waited for.
+pub(crate) fn exit_at_once(code: c_int) -> ! {
+    // SAFETY: it takes any code, and never returns.
+    unsafe { _exit(code) }
+}
+
+/// Writes all of `text` to standard output. `io::stdout()` would do it with a buffer, whose upkeep
+/// costs the probe more than the word that it has to write.
+pub(crate) fn print(mut text: &[u8]) -> io::Result<()> {
+    const STDOUT: c_int = 1;
+    while !text.is_empty() {
+        match write_some(STDOUT, text) {
+            Some(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Some(count) => text = text.get(count..).unwrap_or_default(),
+            None => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! The connector behind the endpoints: slow, stuck, panicking, replaced.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use baton_health::{BoxError, Endpoint, Probe};
+
+use crate::alone::{is_alone, threads_named};
+use crate::client::{Client, ask, get, get_request};
+use crate::scripted::{Gate, Scripted, Server};
+use crate::wait::{FOREVER, PATIENCE, until};
+
+const VALIDATION: &str = "details.validation_error";
+const READINESS: &str = "details.readiness_error";
+const BUSY: &str = "too many requests are waiting for the connector";
+
+/// A connector whose `validate` passes a gate, and then says what it is told to.
+fn gated(gate: &Arc<Gate>, verdict: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static) -> Arc<Scripted> {
+    let gate = Arc::clone(gate);
+    Scripted::validate(move || {
+        gate.pass();
+        verdict()
+    })
+}
+
+fn patient(path: &str, seconds: u32) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait={seconds}\r\n\r\n")
+}
+
+#[test]
+fn a_validate_that_hangs_costs_one_thread_and_everybody_is_answered() {
+    if !is_alone("checks::a_validate_that_hangs_costs_one_thread_and_everybody_is_answered") {
+        return;
+    }
+    let gate = Gate::new();
+    let server = Server::with(gated(&gate, || Ok(())), |config| {
+        config.validate_timeout = Duration::from_millis(300);
+        config.validate_ttl = Duration::ZERO;
+    });
+    let address = server.address();
+    let parallel: Vec<_> = (0..200).map(|_| Client::that_sent(address, get_request("/health"))).collect();
+    gate.wait_for(1);
+    for path in ["/live", "/ready"] {
+        assert_eq!(get(address, path).status, 200);
+    }
+    for client in parallel {
+        let answer = client.answer();
+        let reason = answer.at(VALIDATION).expect("a reason");
+        assert_eq!(answer.status, 503);
+        assert!(reason.starts_with("validation has not finished after ") || reason == BUSY, "{reason}");
+    }
+    for round in 0..10_000 {
+        assert_eq!(get(address, "/health").status, 503);
+        if round % 100 == 0 {
+            assert_eq!((get(address, "/live").status, get(address, "/ready").status), (200, 200));
+            assert!(threads_named("validate").is_none_or(|count| count == 1), "a thread for each");
+        }
+    }
+    assert_eq!(gate.came(), 1, "a second validate was started beside the first");
+
+    gate.open();
+    until("the connector to be healthy again", || get(address, "/health").status == 200);
+    assert_eq!(get(address, "/health").status, 200);
+    until("the thread to end", || threads_named("validate").is_none_or(|count| count == 0));
+}
+
+#[test]
+fn those_who_ask_at_once_share_one_validate_and_its_verdict() {
+    if !is_alone("checks::those_who_ask_at_once_share_one_validate_and_its_verdict") {
+        return;
+    }
+    const MANY: usize = 250;
+    for verdict in [None, Some("boom")] {
+        let gate = Gate::new();
+        let connector = gated(&gate, move || verdict.map_or(Ok(()), |text| Err(text.into())));
+        let server = Server::with(connector, |config| {
+            config.max_connections = 2 * MANY;
+            config.validate_ttl = Duration::ZERO;
+        });
+        let clients: Vec<_> = (0..MANY).map(|_| Client::that_sent(server.address(), get_request("/health"))).collect();
+        // Each of them has a thread: all are there, and one more is not needed.
+        until("everybody to be served", || threads_named("health").is_none_or(|count| count > MANY));
+        gate.wait_for(1);
+        gate.open();
+        for client in clients {
+            let answer = client.answer();
+            // Where threads cannot be counted, some may come after the verdict and cause another one like it.
+            assert_eq!((answer.status == 200, answer.at(VALIDATION).as_deref()), (verdict.is_none(), verdict));
+        }
+        assert!(gate.came() == 1 || threads_named("health").is_none(), "{} validates", gate.came());
+    }
+}
+
+#[test]
+fn five_hundred_at_once_cause_one_validate() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let connector = Scripted::validate({
+        let calls = Arc::clone(&calls);
+        move || {
+            calls.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    let server = Server::with(connector, |config| config.validate_ttl = FOREVER);
+    let address = server.address();
+    let askers: Vec<_> =
+        (0..50).map(|_| std::thread::spawn(move || (0..10).map(|_| get(address, "/health").status).collect::<Vec<_>>())).collect();
+    // Half the places are for those who wait for the connector; the others are told to come again.
+    let answers: Vec<_> = askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect();
+    assert!(answers.len() == 500 && answers.iter().all(|status| [200, 503].contains(status)), "{answers:?}");
+    assert!(answers.iter().filter(|&&status| status == 200).count() >= 250, "{answers:?}");
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_verdict_is_reused_for_its_time_and_not_beyond() {
+    for (ttl, calls) in [(FOREVER, 1), (Duration::ZERO, 20)] {
+        let gate = Gate::new();
+        gate.open();
+        let server = Server::with(gated(&gate, || Err("boom".into())), |config| config.validate_ttl = ttl);
+        for _ in 0..20 {
+            assert_eq!(get(server.address(), "/health").at(VALIDATION).as_deref(), Some("boom"));
+        }
+        assert_eq!(gate.came(), calls, "{ttl:?}");
+    }
+    let (healthy, server) = switchable(|config| config.validate_ttl = Duration::from_millis(50));
+    assert_eq!(get(server.address(), "/health").status, 200);
+    healthy.store(false, Ordering::SeqCst);
+    until("the verdict to be too old", || get(server.address(), "/health").status == 503);
+}
+
+#[test]
+fn a_client_that_says_how_long_it_waits_is_answered_before_that() {
+    let gate = Gate::new();
+    let server = Server::with(gated(&gate, || Ok(())), |config| config.validate_ttl = FOREVER);
+    let address = server.address();
+    // Our own probe, whose question starts it, gets the reason, and not a timeout.
+    let error = Probe::new(address).timeout(Duration::from_secs(2)).run().unwrap_err().to_string();
+    assert!(error.contains("status 503") && error.contains("validation has not finished after "), "{error}");
+    let waits_for_ever = Client::that_sent(address, get_request("/health"));
+    gate.wait_for(1);
+    for seconds in [0, 1] {
+        let answer = ask(address, patient("/health", seconds));
+        let reason = answer.at(VALIDATION).expect("a reason");
+        assert_eq!(answer.status, 503);
+        assert!(reason.starts_with("validation has not finished after ") && reason.ends_with(" ms"), "{reason}");
+    }
+    // Nothing else waits for `validate`, whatever it says.
+    assert_eq!(ask(address, patient("/ready", 0)).status, 200);
+
+    gate.open();
+    assert_eq!(waits_for_ever.answer().status, 200);
+    assert_eq!(ask(address, patient("/health", 0)).status, 200);
+    assert_eq!(gate.came(), 1);
+}
+
+#[test]
+fn a_panic_is_a_503_and_the_next_call_works() {
+    let calm = Arc::new(AtomicBool::new(false));
+    let check = |name: &'static str| {
+        let calm = Arc::clone(&calm);
+        move || if calm.load(Ordering::SeqCst) { Ok(()) } else { panic!("{name} went wrong") }
+    };
+    let connector = Scripted::new(check("this"), check("that"));
+    let server = Server::with(connector, |config| config.validate_ttl = Duration::ZERO);
+    let address = server.address();
+    // More often than there are places: none of them is lost.
+    for _ in 0..100 {
+        let (health, ready) = (get(address, "/health"), get(address, "/ready"));
+        assert_eq!((health.status, health.at(VALIDATION).as_deref()), (503, Some("validate panicked: this went wrong")));
+        assert_eq!((ready.status, ready.at(READINESS).as_deref()), (503, Some("ready panicked: that went wrong")));
+    }
+    assert_eq!(get(address, "/live").status, 200);
+    calm.store(true, Ordering::SeqCst);
+    assert_eq!((get(address, "/health").status, get(address, "/ready").status), (200, 200));
+}
+
+#[test]
+fn at_most_half_of_the_places_are_for_those_who_wait_for_the_connector() {
+    let gate = Gate::new();
+    let connector = Scripted::ready({
+        let gate = Arc::clone(&gate);
+        move || {
+            gate.pass();
+            Ok(())
+        }
+    });
+    let server = Server::with(connector, |config| config.max_connections = 4);
+    let address = server.address();
+    let hung: Vec<_> = (0..2).map(|_| Client::that_sent(address, get_request("/ready"))).collect();
+    gate.wait_for(2);
+    for _ in 0..10 {
+        let (ready, health) = (get(address, "/ready"), get(address, "/health"));
+        assert_eq!((ready.status, ready.at(READINESS).as_deref()), (503, Some(BUSY)));
+        assert_eq!((health.status, health.at(VALIDATION).as_deref()), (503, Some(BUSY)));
+        assert_eq!(get(address, "/live").status, 200);
+    }
+    assert_eq!(gate.came(), 2);
+    gate.open();
+    for client in hung {
+        assert_eq!(client.answer().status, 200);
+    }
+    assert_eq!((get(address, "/ready").status, get(address, "/health").status), (200, 200));
+}
+
+#[test]
+fn another_connector_takes_over_at_once() {
+    let gate = Gate::new();
+    let server = Server::with(gated(&gate, || Ok(())), |config| config.validate_ttl = FOREVER);
+    let address = server.address();
+    let early = Client::that_sent(address, get_request("/health"));
+    gate.wait_for(1);
+
+    // The first one is still thinking: nobody waits for that any more.
+    server.server.attach(Scripted::new(|| Err("second".into()), || Err("not yet".into())));
+    for _ in 0..3 {
+        assert_eq!(get(address, "/health").at(VALIDATION).as_deref(), Some("second"));
+        assert_eq!(get(address, "/ready").at(READINESS).as_deref(), Some("not yet"));
+    }
+    assert_eq!(early.answer().at(VALIDATION).as_deref(), Some("second"));
+    // And what it says in the end is not heard.
+    gate.open();
+    assert_eq!(get(address, "/health").at(VALIDATION).as_deref(), Some("second"));
+
+    server.server.attach(Scripted::validate(|| Ok(())));
+    assert_eq!((get(address, "/health").status, get(address, "/ready").status), (200, 200));
+}
+
+/// A connector that is healthy, or fails with "boom".
+fn switchable(change: impl FnOnce(&mut baton_health::Config)) -> (Arc<AtomicBool>, Server) {
+    let healthy = Arc::new(AtomicBool::new(true));
+    let connector = Scripted::validate({
+        let healthy = Arc::clone(&healthy);
+        move || if healthy.load(Ordering::SeqCst) { Ok(()) } else { Err("boom".into()) }
+    });
+    (healthy, Server::with(connector, change))
+}
+
+#[test]
+fn a_change_of_the_verdict_is_an_event_and_a_request_is_not() {
+    let (healthy, server) = switchable(|config| config.validate_ttl = Duration::ZERO);
+    for state in [true, false, false, true, false] {
+        healthy.store(state, Ordering::SeqCst);
+        for _ in 0..10 {
+            assert_eq!(get(server.address(), "/health").status == 200, state);
+            get(server.address(), "/ready");
+            get(server.address(), "/live");
+            get(server.address(), "/nothing");
+        }
+    }
+    assert_eq!(server.events(), ["healthy", "unhealthy reason=boom", "healthy", "unhealthy reason=boom"]);
+}
+
+#[test]
+fn the_owner_of_the_log_may_panic() {
+    let server = Server::with(Scripted::validate(|| Ok(())), |config| {
+        config.on_event = Arc::new(|event| panic!("cannot log {event}"));
+        config.validate_ttl = Duration::ZERO;
+    });
+    for _ in 0..100 {
+        assert_eq!(get(server.address(), "/health").status, 200);
+    }
+    server.server.attach(Scripted::validate(|| Err("boom".into())));
+    assert_eq!(get(server.address(), "/health").status, 503);
+}
+
+#[test]
+fn before_the_end_only_ready_changes() {
+    let server = Server::with(Scripted::validate(|| Ok(())), |_| {});
+    server.server.refuse_ready();
+    for (endpoint, ok) in [(Endpoint::Health, true), (Endpoint::Ready, false), (Endpoint::Live, true)] {
+        assert_eq!(Probe::new(server.address()).endpoint(endpoint).timeout(PATIENCE).run().is_ok(), ok, "{endpoint:?}");
+    }
+    assert_eq!(get(server.address(), "/ready").at(READINESS).as_deref(), Some("the connector is shutting down"));
+}

@@ -1,0 +1,327 @@
+//! The probe, asking servers that say anything.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use baton_health::{Endpoint, Phase, Probe, ProbeError, ProbeFailure};
+
+use crate::wait::PATIENCE;
+
+/// Long enough that no honest exchange is cut short by it, short enough to be waited out.
+const SOON: Duration = Duration::from_millis(300);
+
+/// A server for one connection: it reads the request, and then does what it likes.
+struct Liar {
+    address: SocketAddr,
+    thread: JoinHandle<String>,
+}
+
+impl Liar {
+    fn new(lie: impl FnOnce(&mut TcpStream) + Send + 'static) -> Liar {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let thread = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            lie(&mut stream);
+            String::from_utf8(request).unwrap()
+        });
+        Liar { address, thread }
+    }
+
+    fn ask(self, timeout: Duration) -> Result<(), ProbeError> {
+        let verdict = Probe::new(self.address).timeout(timeout).run();
+        self.thread.join().unwrap();
+        if let Err(error) = &verdict {
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("http://{}/health: ", self.address)), "{text:?}");
+            assert!(!text.contains(char::is_control), "{text:?}");
+            assert!(text.len() < 16_000, "{} bytes", text.len());
+        }
+        verdict
+    }
+}
+
+/// What the probe makes of those bytes, and the end of the connection after them.
+fn verdict_of(bytes: impl AsRef<[u8]> + Send + 'static) -> Result<(), String> {
+    let verdict = Liar::new(move |stream| stream.write_all(bytes.as_ref()).unwrap()).ask(PATIENCE);
+    verdict.map_err(|error| error.failure().to_string())
+}
+
+/// Sends until the other side has had enough.
+fn endless(stream: &mut TcpStream, bytes: &[u8]) {
+    while stream.write_all(bytes).is_ok() {}
+}
+
+/// Sends nothing more, and waits for the other side to go.
+fn silent(stream: &mut TcpStream) {
+    let _ = stream.read(&mut [0]);
+}
+
+#[test]
+fn a_probe_asks_one_plain_question() {
+    let liar = Liar::new(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap());
+    let address = liar.address;
+    Probe::new(address).endpoint(Endpoint::Ready).timeout(Duration::from_secs(7)).run().unwrap();
+    let request = liar.thread.join().unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        request,
+        format!(
+            "GET /ready HTTP/1.1\r\nHost: {address}\r\nUser-Agent: baton-health/{version}\r\n\
+             Accept: application/json\r\nPrefer: wait=7\r\nConnection: close\r\n\r\n"
+        )
+    );
+}
+
+#[test]
+fn exactly_200_is_success() {
+    for status in ["200 OK", "200 ", "200", "200 Not OK", "200 503", "200 \u{e9}"] {
+        for version in ["1.1", "1.0"] {
+            assert_eq!(verdict_of(format!("HTTP/{version} {status}\r\n\r\n")), Ok(()), "{status}");
+        }
+    }
+    for code in [201, 202, 204, 206, 226, 299, 300, 301, 304, 307, 400, 404, 418, 429, 500, 503, 599, 600, 999] {
+        let expected = Err(format!("status {code} Really: why"));
+        assert_eq!(verdict_of(format!("HTTP/1.1 {code} Really\r\nLocation: http://127.0.0.1/\r\n\r\nwhy")), expected);
+    }
+}
+
+#[test]
+fn interim_answers_are_not_the_answer() {
+    for (interim, rest, expected) in [
+        ("100 Continue", "200 OK\r\n\r\n", Ok(())),
+        ("102 Processing", "200 OK\r\n\r\n", Ok(())),
+        ("103 Early Hints\r\nLink: </>", "HTTP/1.1 100\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", Ok(())),
+        ("199 What", "503 No\r\n\r\n", Err("status 503 No".into())),
+        ("100 Continue", "", Err("connection closed before the answer was complete".into())),
+        ("101 Switching Protocols", "200 OK\r\n\r\n", Err("status 101 Switching Protocols: HTTP/1.1 200 OK".to_owned())),
+    ] {
+        let rest = if rest.is_empty() || rest.starts_with("HTTP") { rest.to_owned() } else { format!("HTTP/1.1 {rest}") };
+        assert_eq!(verdict_of(format!("HTTP/1.1 {interim}\r\n\r\n{rest}")), expected, "{interim}");
+    }
+}
+
+#[test]
+fn what_is_not_http_is_no_success() {
+    const NOT_HTTP: &str = "what answered is not HTTP/1";
+    for bytes in [
+        &b"HTTP/2.0 200 OK\r\n\r\n"[..],
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 +200 OK\r\n\r\n",
+        b"HTTP/1.1  200 OK\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b" HTTP/1.1 200 OK\r\n\r\n",
+        b"\r\nHTTP/1.1 200 OK\r\n\r\n",
+        b"http/1.1 200 OK\r\n\r\n",
+        b"ICY 200 OK\r\n\r\n",
+        b"200 OK\r\n\r\n",
+        b"{\"status\":\"healthy\"}\n",
+        b"SSH-2.0-OpenSSH_9.2p1\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x46",
+        b"\0\0\0\0",
+        b"\xff",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n folded: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: \x1b[2J\r\n\r\n",
+        b"HTTP/1.1 200 O\rK\r\n\r\n",
+        b"HTTP/1.1 200 OK\0\r\n\r\n",
+    ] {
+        assert_eq!(verdict_of(bytes), Err(NOT_HTTP.into()), "{}", bytes.escape_ascii());
+    }
+    for unfinished in ["", "H", "HTTP/1.", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nX: y\r\n"] {
+        let expected = Err("connection closed before the answer was complete".into());
+        assert_eq!(verdict_of(unfinished), expected, "{unfinished:?}");
+    }
+}
+
+#[test]
+fn an_answer_without_end_comes_to_an_end() {
+    for (start, more, expected) in [
+        ("HTTP/1.1 200 ", "x", "what answered is not HTTP/1"),
+        ("HTTP/1.1 200 OK\r\n", "X: y\r\n", "what answered is not HTTP/1"),
+        ("HTTP/1.1 200 OK\r\nX: ", "y", "what answered is not HTTP/1"),
+        ("", "HTTP/1.1 100 Continue\r\n\r\n", "what answered is not HTTP/1"),
+        ("", "\r\n", "what answered is not HTTP/1"),
+        ("HTTP/1.1 503 No\r\n\r\n", "x", &*format!("status 503 No: {}...", "x".repeat(2048))),
+        (
+            "HTTP/1.1 503 No\r\nContent-Length: 18446744073709551615\r\n\r\n",
+            "x",
+            &*format!("status 503 No: {}...", "x".repeat(2048)),
+        ),
+        ("HTTP/1.1 503 No\r\nContent-Length: 3\r\n\r\n", "x", "status 503 No: xxx"),
+        ("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "x", "status 503 No"),
+    ] {
+        let liar = Liar::new(move |stream| {
+            stream.write_all(start.as_bytes()).unwrap();
+            endless(stream, more.repeat(1000).as_bytes());
+        });
+        assert_eq!(liar.ask(PATIENCE).unwrap_err().failure().to_string(), expected, "{start:?} {more:?}");
+    }
+    // A 200 is one as soon as its head is there.
+    let liar = Liar::new(|stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        endless(stream, &[b'x'; 1000]);
+    });
+    liar.ask(PATIENCE).unwrap();
+}
+
+#[test]
+fn silence_has_an_end_wherever_it_begins() {
+    for start in ["", "H", "HTTP/1.1 200 OK", "HTTP/1.1 200 OK\r\nX: y\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        for drip in ["", "x"] {
+            // A byte now and then is as good as silence. It continues what there is, as far as it can.
+            if start.len() < 2 && !drip.is_empty() {
+                continue;
+            }
+            let liar = Liar::new(move |stream| {
+                stream.write_all(start.as_bytes()).unwrap();
+                let drip = if start.ends_with("\r\n\r\n") { "" } else { drip };
+                if drip.is_empty() {
+                    return silent(stream);
+                }
+                stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+                while stream.write_all(drip.as_bytes()).is_ok() && !matches!(stream.read(&mut [0]), Ok(0)) {}
+            });
+            let error = liar.ask(SOON).unwrap_err();
+            assert!(matches!(error.failure(), ProbeFailure::TimedOut(Phase::Reading, SOON)), "{start:?}: {error}");
+            assert_eq!(error.failure().to_string(), "no answer within 300 ms");
+        }
+    }
+    // The status is known: that the text does not come makes nothing worse.
+    let liar = Liar::new(|stream| {
+        stream.write_all(b"HTTP/1.1 503 No\r\nContent-Length: 100\r\n\r\nhalf").unwrap();
+        silent(stream);
+    });
+    assert_eq!(liar.ask(SOON).unwrap_err().failure().to_string(), "status 503 No: half");
+}
+
+#[test]
+fn nothing_reaches_the_terminal_but_text() {
+    for (body, expected) in [
+        (&b"\x1b[2J\x1b]0;owned\x07"[..], "\\x1b[2J\\x1b]0;owned\\x07"),
+        (b"two\r\nlines\n", "two\\x0d\\x0alines"),
+        (b"\xc2\x9b31m", "\\x9b31m"),
+        (b"\x08\x7f\0", "\\x08\\x7f\\x00"),
+        (b"caf\xc3\xa9 \xff", "caf\u{e9} \u{fffd}"),
+    ] {
+        let answer = [b"HTTP/1.1 503 No\r\n\r\n", body].concat();
+        assert_eq!(verdict_of(answer), Err(format!("status 503 No: {expected}")));
+    }
+    assert_eq!(verdict_of(&b"HTTP/1.1 503 \xc2\x9b31m\xff\r\n\r\n"[..]), Err("status 503 \\x9b31m\u{fffd}".into()));
+    // At most so many bytes of it, whatever they turn into.
+    let error = verdict_of([&b"HTTP/1.1 503 No\r\n\r\n"[..], &[0x1b; 100_000]].concat()).unwrap_err();
+    assert_eq!(error, format!("status 503 No: {}...", "\\x1b".repeat(2048)));
+}
+
+#[test]
+fn a_reset_is_no_success() {
+    let liar = Liar::new(|stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
+        // What was sent is lost to the reset, or not: either way the head is not whole.
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    });
+    assert!(liar.ask(PATIENCE).is_err());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // Closing with the request unread resets the connection.
+    let thread = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.peek(&mut [0]).unwrap();
+    });
+    let error = Probe::new(address).run().unwrap_err();
+    thread.join().unwrap();
+    assert!(matches!(error.failure(), ProbeFailure::Receive(_) | ProbeFailure::Closed), "{error}");
+}
+
+#[test]
+fn nobody_there_is_said_with_what_to_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = Probe::new(address).run().unwrap_err();
+    assert!(matches!(error.failure(), ProbeFailure::Connect(_)));
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("http://{address}/health: cannot connect: ")), "{text}");
+    assert!(text.ends_with("; does the connector run with its health check enabled?"), "{text}");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_backlog_has_an_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    const MANY: usize = 5000;
+    // Connections nobody accepts, until there is no more room for them.
+    let waiting: Vec<_> = (0..MANY).map_while(|_| TcpStream::connect_timeout(&address, SOON).ok()).collect();
+    assert!(waiting.len() < MANY, "there is always room");
+    let error = Probe::new(address).timeout(SOON).run().unwrap_err();
+    assert!(matches!(error.failure(), ProbeFailure::TimedOut(Phase::Connecting, SOON)), "{error}");
+    assert_eq!(error.failure().to_string(), "no connection within 300 ms");
+}
+
+#[test]
+fn a_server_that_accepts_nobody_has_an_end_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = Probe::new(listener.local_addr().unwrap()).timeout(SOON).run().unwrap_err();
+    assert!(matches!(error.failure(), ProbeFailure::TimedOut(Phase::Reading, SOON)), "{error}");
+}
+
+#[test]
+fn any_bytes_at_all_get_a_verdict() {
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = move |limit: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 16) as usize % limit
+    };
+    let pieces: [&[u8]; 12] = [
+        b"HTTP/1.1 ",
+        b"200",
+        b"503",
+        b" ",
+        b"OK",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"X: y\r\n",
+        b"\x1b[m",
+        b"\0",
+        b"\xff",
+        b"Content-Length: 2",
+    ];
+    let (sender, lies) = mpsc::channel::<Vec<u8>>();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let liar = thread::spawn(move || {
+        for lie in lies {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(&lie);
+        }
+    });
+    for _ in 0..300 {
+        let mut lie = if below(2) == 0 { b"HTTP/1.1 503 No\r\n".to_vec() } else { Vec::new() };
+        (0..below(12)).for_each(|_| lie.extend(pieces[below(pieces.len())]));
+        sender.send(lie.clone()).unwrap();
+        match Probe::new(address).timeout(PATIENCE).run() {
+            Ok(()) => assert!(lie.escape_ascii().to_string().contains("HTTP/1.1 200"), "{}", lie.escape_ascii()),
+            Err(error) => assert!(!error.to_string().contains(char::is_control), "{error:?}"),
+        }
+    }
+    drop(sender);
+    liar.join().unwrap();
+}

@@ -1,0 +1,119 @@
+//! A connector that does what a test says, and a server for it that tells what happened.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use baton_health::{BoxError, Config, Connector, Event, HealthServer};
+
+use crate::wait::{FOREVER, PATIENCE, until};
+
+type Check = Box<dyn Fn() -> Result<(), BoxError> + Send + Sync>;
+
+pub(crate) struct Scripted {
+    validate: Check,
+    ready: Check,
+}
+
+impl Scripted {
+    pub(crate) fn new(
+        validate: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static,
+        ready: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Arc<Scripted> {
+        Arc::new(Scripted { validate: Box::new(validate), ready: Box::new(ready) })
+    }
+
+    pub(crate) fn validate(validate: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static) -> Arc<Scripted> {
+        Scripted::new(validate, || Ok(()))
+    }
+
+    pub(crate) fn ready(ready: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static) -> Arc<Scripted> {
+        Scripted::new(|| Ok(()), ready)
+    }
+}
+
+impl Connector for Scripted {
+    fn validate(&self) -> Result<(), BoxError> {
+        (self.validate)()
+    }
+
+    fn ready(&self) -> Result<(), BoxError> {
+        (self.ready)()
+    }
+}
+
+/// Holds up whoever comes until it is opened.
+#[derive(Default)]
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+    came: AtomicUsize,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Arc<Gate> {
+        Arc::default()
+    }
+
+    pub(crate) fn pass(&self) {
+        self.came.fetch_add(1, Ordering::SeqCst);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Bounded, so that a test that fails ends.
+        drop(self.opened.wait_timeout_while(open, 2 * PATIENCE, |open| !*open));
+    }
+
+    pub(crate) fn open(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opened.notify_all();
+    }
+
+    /// How many have come, let through or not.
+    pub(crate) fn came(&self) -> usize {
+        self.came.load(Ordering::SeqCst)
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for(&self, count: usize) {
+        until("somebody at the gate", || self.came() >= count);
+    }
+}
+
+/// A server on a free port, and the text of its events.
+pub(crate) struct Server {
+    pub(crate) server: HealthServer,
+    events: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// With long timeouts, so that whatever a test sees was not a timeout's doing.
+    pub(crate) fn start(change: impl FnOnce(&mut Config)) -> Server {
+        let events = Arc::<Mutex<Vec<String>>>::default();
+        let mut config = Config::default();
+        config.address.set_port(0);
+        config.request_timeout = FOREVER;
+        config.validate_timeout = FOREVER;
+        config.on_event = Arc::new({
+            let events = Arc::clone(&events);
+            move |event: &Event<'_>| events.lock().unwrap().push(event.to_string())
+        });
+        change(&mut config);
+        Server { server: HealthServer::bind(config).expect("a free port"), events }
+    }
+
+    pub(crate) fn with(connector: Arc<Scripted>, change: impl FnOnce(&mut Config)) -> Server {
+        let server = Server::start(change);
+        server.server.attach(connector);
+        server
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// What happened, but for where it listens.
+    pub(crate) fn events(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        assert!(events[0].starts_with("listening address="), "{events:?}");
+        events[1..].to_vec()
+    }
+}

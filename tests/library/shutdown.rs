@@ -1,0 +1,242 @@
+//! The end of a server, and what keeps one from starting.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use baton_health::{Config, Endpoint, HealthServer, Probe, ProbeFailure};
+
+use crate::alone::{is_alone, threads_named};
+use crate::client::{Client, get, get_request};
+use crate::scripted::{Gate, Scripted, Server};
+use crate::wait::{PATIENCE, until};
+
+const HALF_A_HEAD: &str = "GET /live HTTP/1.1\r\nHo";
+
+#[track_caller]
+fn is_refused(address: SocketAddr) {
+    let failure = Probe::new(address).endpoint(Endpoint::Live).run().unwrap_err();
+    assert!(matches!(failure.failure(), ProbeFailure::Connect(error) if error.kind() == ErrorKind::ConnectionRefused), "{failure}");
+}
+
+/// Longer than anything here may take, and short enough to end a test that fails.
+const LONG: Duration = PATIENCE.saturating_mul(2);
+
+/// Drains, which must not take as long as anything that was configured.
+#[track_caller]
+fn drain_soon(server: &HealthServer) {
+    let start = Instant::now();
+    server.drain();
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+}
+
+fn gated(gate: &Arc<Gate>) -> Arc<Scripted> {
+    let gate = Arc::clone(gate);
+    Scripted::validate(move || {
+        gate.pass();
+        Ok(())
+    })
+}
+
+#[test]
+fn nothing_is_left_of_a_drained_server() {
+    if !is_alone("shutdown::nothing_is_left_of_a_drained_server") {
+        return;
+    }
+    for _ in 0..20 {
+        let server = Server::with(Scripted::validate(|| Ok(())), |config| config.drain_timeout = LONG);
+        assert_eq!(get(server.address(), "/health").status, 200);
+        drain_soon(&server.server);
+        is_refused(server.address());
+        server.server.drain();
+    }
+    // A thread has told that it ends a little before it is gone.
+    until("the threads to end", || threads_named("health").is_none_or(|count| count == 0));
+}
+
+#[test]
+fn dropping_a_server_drains_it() {
+    let server = Server::with(Scripted::validate(|| Ok(())), |_| {});
+    let address = server.address();
+    assert_eq!(get(address, "/live").status, 200);
+    drop(server);
+    is_refused(address);
+    let mut config = Config::default();
+    config.address = address;
+    let again = HealthServer::bind(config).expect("the address is free again");
+    assert_eq!(get(again.local_addr(), "/live").status, 200);
+}
+
+#[test]
+fn answers_under_way_are_delivered() {
+    let gate = Gate::new();
+    let server = Server::with(gated(&gate), |config| config.drain_timeout = LONG);
+    let address = server.address();
+    let waiting: Vec<_> = (0..10).map(|_| Client::that_sent(address, get_request("/health"))).collect();
+    gate.wait_for(1);
+    // All of them, and not only the first, are past their head when each newer one has been answered.
+    assert_eq!(get(address, "/live").status, 200);
+    thread::scope(|scope| {
+        let draining = scope.spawn(|| drain_soon(&server.server));
+        until("new connections to be refused", || TcpStream::connect(address).is_err());
+        assert!(!draining.is_finished());
+        gate.open();
+        draining.join().unwrap();
+    });
+    for client in waiting {
+        assert_eq!(client.answer().status, 200);
+    }
+}
+
+#[test]
+fn stalled_clients_do_not_delay_the_end() {
+    let server = Server::with(Scripted::validate(|| Ok(())), |config| config.drain_timeout = LONG);
+    let silent: Vec<_> = (0..20).map(|_| Client::connect(server.address())).collect();
+    let stalled: Vec<_> = (0..20).map(|_| Client::that_sent(server.address(), HALF_A_HEAD)).collect();
+    let lingering: Vec<_> =
+        (0..20).map(|_| Client::that_sent(server.address(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")).collect();
+    assert_eq!(get(server.address(), "/live").status, 200);
+    drain_soon(&server.server);
+    for client in silent.into_iter().chain(stalled) {
+        client.closed();
+    }
+    for client in lingering {
+        assert_eq!(client.answer().status, 405);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_close_after_a_late_answer_does_not_delay_the_end() {
+    let gate = Gate::new();
+    let server = Server::with(gated(&gate), |config| config.drain_timeout = LONG);
+    let address = server.address();
+    let client = Client::that_sent(address, "GET /health HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    gate.wait_for(1);
+    thread::scope(|scope| {
+        let draining = scope.spawn(|| drain_soon(&server.server));
+        until("new connections to be refused", || TcpStream::connect(address).is_err());
+        // Longer than those get that owe something when it begins.
+        assert!(client.0.set_read_timeout(Some(Duration::from_secs(1))).is_ok());
+        assert_eq!((&client.0).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        client.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        gate.open();
+        draining.join().unwrap();
+    });
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn a_validate_that_hangs_does_not_delay_the_end_and_is_answered_for() {
+    let gate = Gate::new();
+    let server = Server::with(gated(&gate), |config| config.drain_timeout = Duration::from_secs(1));
+    let waiting: Vec<_> = (0..10).map(|_| Client::that_sent(server.address(), get_request("/health"))).collect();
+    gate.wait_for(1);
+    assert_eq!(get(server.address(), "/live").status, 200);
+    drain_soon(&server.server);
+    for client in waiting {
+        let answer = client.answer();
+        let reason = answer.at("details.validation_error").expect("a reason");
+        assert!(answer.status == 503 && reason.starts_with("validation has not finished after "), "{answer:?}");
+    }
+    gate.open();
+}
+
+#[test]
+fn a_ready_that_hangs_does_not_delay_the_end() {
+    let gate = Gate::new();
+    let connector = Scripted::ready({
+        let gate = Arc::clone(&gate);
+        move || {
+            gate.pass();
+            Ok(())
+        }
+    });
+    let server = Server::with(connector, |config| config.drain_timeout = Duration::from_millis(500));
+    let _waiting = Client::that_sent(server.address(), get_request("/ready"));
+    gate.wait_for(1);
+    drain_soon(&server.server);
+    is_refused(server.address());
+    gate.open();
+}
+
+#[test]
+fn under_load_every_answer_is_whole_or_not_begun() {
+    let server = Server::with(Scripted::validate(|| Ok(())), |config| config.drain_timeout = LONG);
+    let address = server.address();
+    let answered = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    match exchange(address) {
+                        Ok(text) if text.is_empty() => {}
+                        Ok(text) => {
+                            assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("}\n"), "{text:?}");
+                            answered.fetch_add(1, Ordering::SeqCst);
+                        }
+                        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return,
+                        // It was in the backlog when that was given up.
+                        Err(error) => {
+                            assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}")
+                        }
+                    }
+                }
+            });
+        }
+        until("load", || answered.load(Ordering::SeqCst) > 500);
+        drain_soon(&server.server);
+    });
+}
+
+fn exchange(address: SocketAddr) -> io::Result<String> {
+    let client = Client(TcpStream::connect(address)?);
+    client.0.set_read_timeout(Some(PATIENCE))?;
+    client.send(get_request("/live"))?;
+    client.text()
+}
+
+#[test]
+fn an_address_in_use_is_an_error() {
+    let server = Server::start(|_| {});
+    let mut config = Config::default();
+    config.address = server.address();
+    assert_eq!(HealthServer::bind(config.clone()).unwrap_err().kind(), ErrorKind::AddrInUse);
+    config.address = "192.0.2.1:0".parse().unwrap();
+    assert_eq!(HealthServer::bind(config).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+}
+
+#[test]
+fn limits_that_make_no_sense_are_an_error_that_names_them() {
+    type Change = fn(&mut Config);
+    let changes: [(Change, &str); 4] = [
+        (|config| config.max_connections = 0, "max_connections must be at least 2"),
+        (|config| config.max_connections = 1, "max_connections must be at least 2"),
+        (|config| config.request_timeout = Duration::ZERO, "request_timeout must not be zero"),
+        (|config| config.validate_timeout = Duration::ZERO, "validate_timeout must not be zero"),
+    ];
+    for (change, text) in changes {
+        let mut config = Config::default();
+        config.address.set_port(0);
+        change(&mut config);
+        let error = HealthServer::bind(config).unwrap_err();
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::InvalidInput, text));
+    }
+}
+
+#[test]
+fn limits_may_be_as_long_as_they_like() {
+    let server = Server::with(Scripted::validate(|| Ok(())), |config| {
+        config.max_connections = usize::MAX / 2;
+        config.request_timeout = Duration::MAX;
+        config.validate_timeout = Duration::MAX;
+        config.validate_ttl = Duration::MAX;
+        config.drain_timeout = Duration::MAX;
+    });
+    for path in ["/health", "/ready", "/live"] {
+        assert_eq!(get(server.address(), path).status, 200);
+    }
+    drain_soon(&server.server);
+}

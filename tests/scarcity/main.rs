@@ -1,0 +1,179 @@
+//! The real program on a machine that has run out of something: descriptors, or threads.
+#![cfg(all(target_os = "linux", feature = "cli"))]
+// These are the modules of another test, which needs more of them.
+#![allow(dead_code)]
+
+#[path = "../binary/client.rs"]
+mod client;
+#[path = "../binary/clock.rs"]
+mod clock;
+#[path = "../binary/daemon.rs"]
+mod daemon;
+#[path = "../binary/json.rs"]
+mod json;
+#[path = "../binary/program.rs"]
+mod program;
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use daemon::Daemon;
+
+const SHORT: &str = "short of resources";
+
+/// The daemon on a free port, started by `limiter`, which limits itself and then becomes it.
+fn limited(limiter: &[&str]) -> Daemon {
+    let program = program::program(["--health-check", "--health-check-port=0"]);
+    let mut command = Command::new(limiter[0]);
+    command.args(&limiter[1..]).arg(program.get_program()).args(program.get_args());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(process::Stdio::null()).stdout(process::Stdio::piped()).stderr(process::Stdio::piped());
+    Daemon::start(&mut command).connected()
+}
+
+/// So many connections that owe the rest of their head.
+fn stall(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let stalled = (0..count).map(|_| {
+        let mut stream = client::connect(address);
+        stream.write_all(b"GET /live HTTP/1.1\r\nHo").expect("room in a buffer");
+        stream
+    });
+    stalled.collect()
+}
+
+/// Asks until the daemon says that the trouble has passed.
+fn recovers(daemon: &mut Daemon) {
+    let address = daemon.address();
+    let passed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let deadline = Instant::now() + program::PATIENCE;
+            while !passed.load(Ordering::SeqCst) && Instant::now() < deadline {
+                assert_eq!(client::get(address, "/live").status, 200);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        daemon.line("recovered");
+        passed.store(true, Ordering::SeqCst);
+        asking.join().expect("every one is answered");
+    });
+    assert_eq!(client::get(address, "/health").status, 200);
+}
+
+/// All that does not need what is short works, and `/health` says at least why it does not.
+fn answers(address: SocketAddr) {
+    assert_eq!(client::get(address, "/live").status, 200);
+    assert_eq!(client::get(address, "/ready").status, 200);
+    assert!([200, 503].contains(&client::get(address, "/health").status));
+}
+
+/// How much of a processor the process uses, 1 being one of them.
+fn load(id: u32) -> f64 {
+    // USER_HZ, which is the same on every Linux.
+    const TICKS: f64 = 100.0;
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("a live process");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        let fields: Vec<_> = fields.split_whitespace().collect();
+        fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime")
+    };
+    let (before, start) = (ticks(), Instant::now());
+    thread::sleep(Duration::from_secs(1));
+    (ticks() - before) / TICKS / start.elapsed().as_secs_f64()
+}
+
+#[test]
+fn without_descriptors_stalled_connections_give_way_and_the_trouble_passes() {
+    let mut daemon = limited(&["prlimit", "--nofile=64"]);
+    let address = daemon.address();
+    for _ in 0..2 {
+        let stalled = stall(address, 100);
+        daemon.line(SHORT);
+        for _ in 0..20 {
+            answers(address);
+        }
+        let again = stall(address, 100);
+        assert_eq!(client::get(address, "/live").status, 200);
+        let load = load(daemon.id());
+        assert!(load < 0.5, "busy with having nothing: {load}");
+        drop((stalled, again));
+        recovers(&mut daemon);
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(), Some(0));
+    // Once in each episode, however many connections there were in it.
+    assert_eq!(daemon.messages().iter().filter(|message| **message == SHORT).count(), 2, "{:?}", daemon.log);
+}
+
+#[test]
+fn without_descriptors_the_end_comes_all_the_same() {
+    let mut daemon = limited(&["prlimit", "--nofile=64"]);
+    let stalled = stall(daemon.address(), 100);
+    daemon.line(SHORT);
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(), Some(0));
+    assert_eq!(daemon.messages().last(), Some(&"draining"));
+    drop(stalled);
+}
+
+#[test]
+fn without_threads_stalled_connections_give_way_and_the_trouble_passes() {
+    // The limit counts all of a user's threads, and does not hold for root: it takes a user with nothing else.
+    if fs::metadata("/proc/self").expect("a process").uid() != 0 || env::var_os("BATON_TEST_RUNNER").is_some() {
+        eprintln!("skipped: takes root, to become a user that has no other threads, and no emulator, which has threads of its own");
+        return;
+    }
+    let copy = Copy::new();
+    let user = (2_000_000 + process::id()).to_string();
+    let (reuid, regid) = (format!("--reuid={user}"), format!("--regid={user}"));
+    let copied = copy.0.display().to_string();
+    // At rest it has four threads; two more are all it gets. The copy comes before the program it replaces.
+    let script = "shift; exec prlimit --nproc=6 \"$0\" \"$@\"";
+    let mut daemon = limited(&["setpriv", &reuid, &regid, "--clear-groups", "sh", "-c", script, &copied]);
+    let address = daemon.address();
+
+    let stalled = stall(address, 20);
+    daemon.line(SHORT);
+    for _ in 0..20 {
+        answers(address);
+    }
+    let load = load(daemon.id());
+    assert!(load < 0.5, "busy with having nothing: {load}");
+    drop(stalled);
+    recovers(&mut daemon);
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(), Some(0));
+    assert_eq!(daemon.messages().iter().filter(|message| **message == SHORT).count(), 1, "{:?}", daemon.log);
+}
+
+/// The program where any user can start it.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new() -> Copy {
+        let path = env::temp_dir().join(format!("baton-passwd-for-everyone-{}", process::id()));
+        let program = program::program([""; 0]);
+        fs::copy(program.get_program(), &path).expect("room for a copy");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+        Copy(path)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
