@@ -1,7 +1,6 @@
 //! The connector, once there is one, and the one `validate` in flight.
 
 use std::fmt;
-use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,8 +22,6 @@ pub(crate) enum Failure {
     Draining,
     /// As many requests as may be are inside the connector's code or waiting for it.
     Busy,
-    /// No thread could be had to run `validate` on.
-    NoThread(Arc<io::Error>),
     /// `validate` has taken this long so far, which is longer than it may or the client will wait.
     Overdue(Duration),
     /// What the connector said.
@@ -37,7 +34,6 @@ impl fmt::Display for Failure {
             Failure::Absent => f.write_str("the connector is not there yet"),
             Failure::Draining => f.write_str("the connector is shutting down"),
             Failure::Busy => f.write_str("too many requests are waiting for the connector"),
-            Failure::NoThread(error) => write!(f, "no thread to validate on: {error}"),
             Failure::Overdue(age) => write!(f, "validation has not finished after {} ms", milliseconds(*age)),
             Failure::Said(text) => f.write_str(text),
         }
@@ -169,33 +165,38 @@ impl Checks {
         let started = match validation.started {
             Some(started) => started,
             None => {
-                self.take_off(&mut validation, now, connector)?;
+                validation.flight += 1;
+                validation.started = Some(now);
+                let flight = validation.flight;
+                drop(validation);
+                self.take_off(flight, connector);
+                validation = self.validation();
                 now
             }
         };
+        let flight = validation.flight;
         // One that has already taken longer than this client will wait is not waited for.
-        if now.duration_since(started) < patience {
-            let deadline = after(started, longest).min(after(now, patience));
-            if let Some(result) = self.wait_landed(validation, deadline) {
-                return result;
-            }
+        let overdue = now.duration_since(started) >= patience;
+        let deadline = if overdue { now } else { after(started, longest).min(after(now, patience)) };
+        if let Some(result) = self.wait_landed(validation, flight, deadline) {
+            return result;
         }
         Err(Failure::Overdue(started.elapsed()))
     }
 
-    /// Starts the one `validate`, on a thread of its own.
-    fn take_off(self: &Arc<Self>, validation: &mut Validation, now: Instant, connector: Arc<dyn Connector>) -> Result<(), Failure> {
-        let flight = validation.flight + 1;
-        let checks = Arc::clone(self);
-        let validate = Box::new(move || {
-            let result = ask("validate", || connector.validate());
-            drop(connector);
-            checks.land(flight, result);
-        });
-        spawn("validate", validate).map_err(|error| Failure::NoThread(Arc::new(error)))?;
-        validation.flight = flight;
-        validation.started = Some(now);
-        Ok(())
+    /// Runs the one `validate`, on a thread of its own; on this one if there is no other to be had:
+    /// then a client may have to wait, but the answer is right.
+    fn take_off(self: &Arc<Self>, flight: u64, connector: Arc<dyn Connector>) {
+        let (checks, asked) = (Arc::clone(self), Arc::clone(&connector));
+        if spawn("validate", Box::new(move || checks.fly(flight, asked))).is_err() {
+            self.fly(flight, connector);
+        }
+    }
+
+    fn fly(&self, flight: u64, connector: Arc<dyn Connector>) {
+        let result = ask("validate", || connector.validate());
+        drop(connector);
+        self.land(flight, result);
     }
 
     fn land(&self, flight: u64, result: Result<(), Failure>) {
@@ -210,8 +211,12 @@ impl Checks {
     }
 
     /// Waits for the flight under way to land: until `deadline`, or until shutdown gives up.
-    fn wait_landed(&self, mut validation: MutexGuard<'_, Validation>, deadline: Instant) -> Option<Result<(), Failure>> {
-        let flight = validation.flight;
+    fn wait_landed(
+        &self,
+        mut validation: MutexGuard<'_, Validation>,
+        flight: u64,
+        deadline: Instant,
+    ) -> Option<Result<(), Failure>> {
         loop {
             if let Some(verdict) = &validation.verdict {
                 if verdict.flight >= flight {

@@ -59,7 +59,7 @@ fn a_connector_that_is_not_well_is_unhealthy_and_says_why() {
     until("the verdict to change", || (daemon.get("/health").status == 503).then_some(()));
     let body = format!(
         "{{\"status\":\"unhealthy\",\"timestamp\":\"TS\",\"details\":{{\"error\":\"connector validation failed\",\
-         \"validation_error\":\"{}:2: 1 fields where 7 are expected\"}}}}\n",
+         \"validation_error\":\"{}:2: 7 fields expected, 1 found\"}}}}\n",
         source.path("passwd")
     );
     assert_answer(address, "/health", "503 Service Unavailable", &body);

@@ -74,7 +74,7 @@ fn trouble_with_the_source_is_logged_once_and_so_is_its_end() {
     daemon.line("sync works again");
     assert_eq!(daemon.messages(), ["read accounts", "connected", "sync failed", "sync works again"]);
     let failed = &daemon.log[2];
-    let reason = [&source.path("passwd"), ":1: 1 fields where 7 are expected"].concat();
+    let reason = [&source.path("passwd"), ":1: 7 fields expected, 1 found"].concat();
     assert_eq!((failed.at("level"), failed.at("reason")), (Some("warn"), Some(&*reason)));
 }
 
@@ -85,13 +85,13 @@ fn a_source_that_goes_away_or_breaks_is_unhealthy_until_it_is_mended() {
         for (file, contents, reason) in [
             ("passwd", None, ": "),
             ("group", None, ": "),
-            ("passwd", Some(&b"a:x:1:1:::\nb:x:2\n"[..]), ":2: 3 fields where 7 are expected"),
+            ("passwd", Some(&b"a:x:1:1:::\nb:x:2\n"[..]), ":2: 7 fields expected, 3 found"),
             ("passwd", Some(b"\n:x:1:1:::\n"), ":2: name is empty"),
             ("passwd", Some(b"a:x:-1:1:::\n"), ":1: uid is not a number from 0 to 4294967295"),
             ("passwd", Some(b"a:x:1:4294967296:::\n"), ":1: gid is not a number from 0 to 4294967295"),
             ("passwd", Some(b"a:x:1:1:::\nb:x:1:1:::\na:x:1:1:::\n"), ":3: name already given in line 1"),
             ("passwd", Some(b"\xff:x:1:1:::\n"), ":1: not UTF-8"),
-            ("group", Some(b"g:x:1:\ng:x\n"), ":2: 2 fields where 4 are expected"),
+            ("group", Some(b"g:x:1:\ng:x\n"), ":2: 4 fields expected, 2 found"),
         ] {
             scope.spawn(move || breaks_and_is_mended(file, contents, reason));
         }

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -166,14 +166,16 @@ fn a_ready_that_hangs_does_not_delay_the_end() {
 fn under_load_every_answer_is_whole_or_not_begun() {
     let server = Server::with(Scripted::validate(|| Ok(())), |config| config.drain_timeout = LONG);
     let address = server.address();
-    let answered = AtomicUsize::new(0);
+    let (answered, drained) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 loop {
+                    let late = drained.load(Ordering::SeqCst);
                     match exchange(address) {
                         Ok(text) if text.is_empty() => {}
                         Ok(text) => {
+                            assert!(!late, "answered after the end");
                             assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("}\n"), "{text:?}");
                             answered.fetch_add(1, Ordering::SeqCst);
                         }
@@ -188,6 +190,7 @@ fn under_load_every_answer_is_whole_or_not_begun() {
         }
         until("load", || answered.load(Ordering::SeqCst) > 500);
         drain_soon(&server.server);
+        drained.store(true, Ordering::SeqCst);
     });
 }
 

@@ -93,7 +93,7 @@ impl fmt::Display for Unusable {
             Reason::Io(error) => error.fmt(f),
             Reason::TooLarge => write!(f, "larger than {} MiB", MAX_FILE >> 20),
             Reason::NotUtf8 => f.write_str("not UTF-8"),
-            Reason::Fields { expected, found } => write!(f, "{found} fields where {expected} are expected"),
+            Reason::Fields { expected, found } => write!(f, "{expected} fields expected, {found} found"),
             Reason::Empty(what) => write!(f, "{what} is empty"),
             Reason::NotANumber(what) => write!(f, "{what} is not a number from 0 to 4294967295"),
             Reason::Repeated { first } => write!(f, "name already given in line {first}"),
@@ -342,15 +342,15 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named_by_file_line_and_reason() {
         for (passwd, group, expected) in [
-            ("a:x:1:1::/\n", "", "passwd:1: 6 fields where 7 are expected"),
-            ("a:x:1:1::/:/bin/sh\nrubbish\n", "", "passwd:2: 1 fields where 7 are expected"),
+            ("a:x:1:1::/\n", "", "passwd:1: 7 fields expected, 6 found"),
+            ("a:x:1:1::/:/bin/sh\nrubbish\n", "", "passwd:2: 7 fields expected, 1 found"),
             (":x:1:1::/:/bin/sh\n", "", "passwd:1: name is empty"),
             ("a:x:one:1::/:/bin/sh\n", "", "passwd:1: uid is not a number from 0 to 4294967295"),
             ("a:x:1:+1::/:/bin/sh\n", "", "passwd:1: gid is not a number from 0 to 4294967295"),
             ("a:x::1::/:/bin/sh\n", "", "passwd:1: uid is not a number from 0 to 4294967295"),
             ("a:x:4294967296:1::/:/bin/sh\n", "", "passwd:1: uid is not a number from 0 to 4294967295"),
             ("a:x:1:1:::\nb:x:2:1:::\n\na:x:3:1:::\n", "", "passwd:4: name already given in line 1"),
-            ("", "g:x:1\n", "group:1: 3 fields where 4 are expected"),
+            ("", "g:x:1\n", "group:1: 4 fields expected, 3 found"),
             ("", "g:x:-1:\n", "group:1: gid is not a number from 0 to 4294967295"),
             ("", "g:x:1:\n\ng:x:2:\n", "group:3: name already given in line 1"),
         ] {
