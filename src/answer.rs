@@ -9,16 +9,24 @@ use crate::endpoint::Endpoint;
 use crate::http::{self, Host, Method, Request, Status};
 use crate::report::{self, Details};
 
-/// The answer to a request from `peer`, into `out`; `text` is for the body.
-pub(crate) fn answer(checks: &Arc<Checks>, request: &Request<'_>, peer: IpAddr, text: &mut String, out: &mut Vec<u8>) {
+/// The answer to a request from `peer`, into `out`; `text` is for the body. Whoever has
+/// to wait for the connector asks `may_wait` first.
+pub(crate) fn answer(
+    checks: &Arc<Checks>,
+    request: &Request<'_>,
+    peer: IpAddr,
+    may_wait: &dyn Fn() -> bool,
+    text: &mut String,
+    out: &mut Vec<u8>,
+) {
     let endpoint = match request.method {
         Method::Other => return refuse(Status::MethodNotAllowed, text, out),
         Method::Get | Method::Head => Endpoint::from_path(request.path),
     };
     let Some(endpoint) = endpoint else { return refuse(Status::NotFound, text, out) };
     let outcome = match endpoint {
-        Endpoint::Health => checks.health(request.wait.map(|seconds| Duration::from_secs(seconds.into()))),
-        Endpoint::Ready => checks.ready(),
+        Endpoint::Health => checks.health(request.wait.map(|seconds| Duration::from_secs(seconds.into())), may_wait),
+        Endpoint::Ready => checks.ready(may_wait),
         Endpoint::Live => Ok(()),
     };
     // A web page can point a name of its own at our loopback address and read what we say; it

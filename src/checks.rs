@@ -124,18 +124,18 @@ impl Checks {
     }
 
     /// What `/ready` answers.
-    pub(crate) fn ready(&self) -> Result<(), Failure> {
+    pub(crate) fn ready(&self, may_wait: &dyn Fn() -> bool) -> Result<(), Failure> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Failure::Draining);
         }
         let connector = self.connector()?;
-        let _inside = Inside::enter(self)?;
+        let _inside = Inside::enter(self, may_wait)?;
         ask("ready", || connector.ready())
     }
 
     /// What `/health` answers, to a client that will wait for `patience`, if it said so.
-    pub(crate) fn health(self: &Arc<Self>, patience: Option<Duration>) -> Result<(), Failure> {
-        let answer = self.verdict(patience);
+    pub(crate) fn health(self: &Arc<Self>, patience: Option<Duration>, may_wait: &dyn Fn() -> bool) -> Result<(), Failure> {
+        let answer = self.verdict(patience, may_wait);
         // Only what was found out about the connector is news.
         if !matches!(answer, Err(Failure::Absent | Failure::Busy)) {
             let word = if answer.is_ok() { HEALTHY } else { UNHEALTHY };
@@ -150,7 +150,7 @@ impl Checks {
     }
 
     /// A verdict that is fresh, in flight, or now asked for.
-    fn verdict(self: &Arc<Self>, patience: Option<Duration>) -> Result<(), Failure> {
+    fn verdict(self: &Arc<Self>, patience: Option<Duration>, may_wait: &dyn Fn() -> bool) -> Result<(), Failure> {
         let connector = self.connector()?;
         let now = Instant::now();
         let mut validation = self.validation();
@@ -159,7 +159,7 @@ impl Checks {
                 return verdict.result.clone();
             }
         }
-        let _inside = Inside::enter(self)?;
+        let _inside = Inside::enter(self, may_wait)?;
         let longest = self.validate_timeout;
         let patience = patience.map_or(longest, |wait| longest.min(wait - ANSWER_MARGIN.min(wait / 4)));
         let started = match validation.started {
@@ -256,9 +256,10 @@ fn ask(method: &str, call: impl FnOnce() -> Result<(), BoxError>) -> Result<(), 
 struct Inside<'a>(&'a AtomicUsize);
 
 impl<'a> Inside<'a> {
-    fn enter(checks: &'a Checks) -> Result<Inside<'a>, Failure> {
+    fn enter(checks: &'a Checks, may_wait: &dyn Fn() -> bool) -> Result<Inside<'a>, Failure> {
         let inside = Inside(&checks.inside);
-        if checks.inside.fetch_add(1, Ordering::Relaxed) < checks.max_inside { Ok(inside) } else { Err(Failure::Busy) }
+        let place = checks.inside.fetch_add(1, Ordering::Relaxed);
+        if place < checks.max_inside && may_wait() { Ok(inside) } else { Err(Failure::Busy) }
     }
 }
 

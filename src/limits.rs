@@ -23,9 +23,16 @@ pub(crate) const USUAL_HEAD: usize = 1024;
 /// leaves nobody there; a third would cost memory to save nothing.
 pub(crate) const STANDING: usize = 2;
 
-/// Threads that may stand in `accept` after a busy moment. Beyond it they end: somewhat arbitrary,
-/// enough that a steady 16 clients at once start no threads.
-pub(crate) const MAX_STANDING: usize = 16;
+/// Threads that may stand in `accept` after a busy moment; beyond it they end. They take turns, so more
+/// of them only means colder ones: four of two cores' worth were the fastest.
+pub(crate) const MAX_STANDING: usize = 4;
+
+/// How long a connection's head is waited for before somebody else is got into `accept`. Most heads
+/// come with the connection or right behind it, and the thread is back sooner than another is started.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(2);
+
+/// With as many debtors that patience is over: the head of one more will not come either.
+pub(crate) const FEW_DEBTORS: usize = 4;
 
 /// A thread that stood idle for longer than this before its request, and finds enough others
 /// standing after it, ends. So what a busy moment left behind goes away with the next few probes.

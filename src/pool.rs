@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::limits::{MAX_STANDING, STANDING};
+use crate::limits::{FEW_DEBTORS, MAX_STANDING, STANDING};
 
 #[derive(Debug)]
 pub(crate) struct Pool<C> {
@@ -31,19 +31,28 @@ struct State<C> {
 }
 
 /// Names one debt.
-type Ticket = u64;
+pub(crate) type Ticket = u64;
 
-/// What follows from a connection that was accepted.
+/// Whether somebody else has to be got into `accept` because of a connection that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hurry {
+    /// Somebody stands there.
+    No,
+    /// Nobody does, but few owe anything: if the head is there in a moment, so is this thread.
+    Soon,
+    /// Nobody does, and many stall; or there are too many connections.
+    Now,
+}
+
+/// How somebody else is got into `accept`.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Admission<C> {
-    /// The new connection's debt: its head.
-    pub(crate) ticket: Ticket,
+pub(crate) struct Room<C> {
     /// Start a thread, which is already counted, or tell [`Pool::not_started`].
     pub(crate) start_thread: bool,
     /// Close this one: its thread then comes back.
     pub(crate) give_way: Option<Arc<C>>,
-    /// Nobody stands in `accept`, and nobody is about to.
+    /// It cannot be done: nobody stands there, and nobody is about to.
     pub(crate) alone: bool,
 }
 
@@ -68,23 +77,38 @@ impl<C> Pool<C> {
     }
 
     /// A thread that stood has accepted `connection`, which owes its head from now on.
-    pub(crate) fn accepted(&self, connection: &Arc<C>) -> Admission<C> {
+    pub(crate) fn accepted(&self, connection: &Arc<C>) -> (Ticket, Hurry) {
         let mut state = self.state();
         state.standing -= 1;
-        let nobody_left = state.standing == 0;
-        let start_thread = nobody_left && !state.closing && state.threads < self.max_connections + STANDING;
+        let hurry = if state.threads - state.standing > self.max_connections {
+            Hurry::Now
+        } else if state.standing > 0 {
+            Hurry::No
+        } else if state.debtors.len() < FEW_DEBTORS {
+            Hurry::Soon
+        } else {
+            Hurry::Now
+        };
+        (state.owe(connection), hurry)
+    }
+
+    /// Gets somebody into `accept`, other than the owner of that ticket, if nobody stands there; and
+    /// somebody out, if there are too many connections.
+    pub(crate) fn make_room(&self, ticket: Ticket) -> Room<C> {
+        let mut state = self.state();
+        let nobody_stands = state.standing == 0;
+        let start_thread = nobody_stands && !state.closing && state.threads < self.max_connections + STANDING;
         if start_thread {
             state.threads += 1;
             state.standing += 1;
         }
         let connections = state.threads - state.standing;
-        let no_room = connections > self.max_connections || (nobody_left && !start_thread && !state.closing);
-        let give_way = if no_room { state.oldest() } else { None };
-        let alone = state.standing == 0 && give_way.is_none();
-        Admission { ticket: state.owe(connection), start_thread, give_way, alone }
+        let no_room = connections > self.max_connections || (nobody_stands && !start_thread && !state.closing);
+        let give_way = if no_room { state.oldest_but(ticket) } else { None };
+        Room { start_thread, alone: state.standing == 0 && give_way.is_none(), give_way }
     }
 
-    /// The thread could not be started: who gives way instead, and whether nobody stands now.
+    /// The thread could not be started: who gives way instead, and whether that leaves us alone.
     pub(crate) fn not_started(&self, ticket: Ticket) -> (Option<Arc<C>>, bool) {
         let mut state = self.state();
         state.threads -= 1;
@@ -221,17 +245,19 @@ mod tests {
 
     const MAX: usize = 4;
 
-    fn accept(pool: &Pool<u32>, name: u32) -> Admission<u32> {
-        pool.accepted(&Arc::new(name))
+    /// A connection whose head does not come in a moment.
+    fn accept(pool: &Pool<u32>, name: u32) -> (Ticket, Option<Room<u32>>) {
+        let (ticket, hurry) = pool.accepted(&Arc::new(name));
+        (ticket, (hurry != Hurry::No).then(|| pool.make_room(ticket)))
     }
 
     #[test]
     fn one_connection_at_a_time_starts_no_thread_and_ends_none() {
         let pool = Pool::new(MAX);
         for name in 0..100 {
-            let admission = accept(&pool, name);
-            assert!(!admission.start_thread && admission.give_way.is_none() && !admission.alone);
-            assert!(pool.settled(admission.ticket));
+            let (ticket, hurry) = pool.accepted(&Arc::new(name));
+            assert_eq!(hurry, Hurry::No);
+            assert!(pool.settled(ticket));
             assert!(pool.returns(true));
         }
         assert_eq!(pool.standing(), STANDING);
@@ -240,20 +266,47 @@ mod tests {
     #[test]
     fn whoever_leaves_nobody_behind_starts_a_thread_up_to_the_limit() {
         let pool = Pool::new(MAX);
-        let started: Vec<_> = (0..MAX as u32).map(|name| accept(&pool, name).start_thread).collect();
+        let started: Vec<_> = (0..MAX as u32).map(|name| accept(&pool, name).1.is_some_and(|room| room.start_thread)).collect();
         assert_eq!(started, [false, true, true, true]);
         assert_eq!(pool.state().threads, MAX + 1);
     }
 
     #[test]
+    fn a_moments_patience_is_for_few_debtors_only() {
+        let pool = Pool::<u32>::new(64);
+        let hurries: Vec<_> = (0..8)
+            .map(|name| {
+                let (ticket, hurry) = pool.accepted(&Arc::new(name));
+                assert!(hurry == Hurry::No || pool.make_room(ticket).start_thread);
+                hurry
+            })
+            .collect();
+        let soon = FEW_DEBTORS - 1;
+        assert_eq!(hurries[0], Hurry::No);
+        assert!(hurries[1..=soon].iter().all(|hurry| *hurry == Hurry::Soon), "{hurries:?}");
+        assert!(hurries[soon + 1..].iter().all(|hurry| *hurry == Hurry::Now), "{hurries:?}");
+    }
+
+    #[test]
+    fn whoever_comes_back_in_time_spares_a_thread() {
+        let pool = Pool::new(MAX);
+        let (first, _) = pool.accepted(&Arc::new(1));
+        let (second, hurry) = pool.accepted(&Arc::new(2));
+        assert_eq!(hurry, Hurry::Soon);
+        assert!(pool.settled(first) && pool.returns(false));
+        let room = pool.make_room(second);
+        assert!(!room.start_thread && room.give_way.is_none() && !room.alone);
+    }
+
+    #[test]
     fn beyond_the_limit_the_oldest_debtor_gives_way() {
         let pool = Pool::new(MAX);
-        let tickets: Vec<_> = (0..MAX as u32).map(|name| accept(&pool, name).ticket).collect();
+        let tickets: Vec<_> = (0..MAX as u32).map(|name| accept(&pool, name).0).collect();
         // The first has sent its head: it is being answered, and owes nothing.
         assert!(pool.settled(tickets[0]));
         for (name, gives_way) in [(100, 1), (101, 2), (102, 3), (103, 100)] {
-            let admission = accept(&pool, name);
-            assert_eq!(admission.give_way.as_deref(), Some(&gives_way));
+            let (_, room) = accept(&pool, name);
+            assert_eq!(room.unwrap().give_way.as_deref(), Some(&gives_way));
             assert!(pool.returns(false), "the thread of the one that gave way stands again");
         }
         assert!(!pool.settled(tickets[1]), "it was told to go");
@@ -263,16 +316,16 @@ mod tests {
     #[test]
     fn without_a_new_thread_the_oldest_other_debtor_gives_way() {
         let pool = Pool::new(MAX);
-        let (first, second) = (accept(&pool, 1), accept(&pool, 2));
-        assert!(!first.start_thread && second.start_thread);
-        let (gives_way, alone) = pool.not_started(second.ticket);
+        let (_, (second, room)) = (accept(&pool, 1), accept(&pool, 2));
+        assert!(room.unwrap().start_thread);
+        let (gives_way, alone) = pool.not_started(second);
         assert_eq!((gives_way.as_deref(), alone), (Some(&1), false));
-        // Its thread has not come back yet, and nobody else owes: now we are alone.
+        // Its thread has come back, and nobody else owes: now we are alone.
         assert!(pool.returns(false));
-        let third = accept(&pool, 3);
-        assert!(third.start_thread);
-        assert!(pool.settled(second.ticket));
-        let (gives_way, alone) = pool.not_started(third.ticket);
+        let (third, room) = accept(&pool, 3);
+        assert!(room.unwrap().start_thread);
+        assert!(pool.settled(second));
+        let (gives_way, alone) = pool.not_started(third);
         assert_eq!((gives_way, alone), (None, true));
         assert_eq!(pool.state().threads, STANDING);
     }
@@ -281,13 +334,13 @@ mod tests {
     fn threads_that_were_busy_stay_up_to_a_limit_and_idle_ones_end() {
         let pool = Pool::<u32>::new(64);
         let busy = 40;
-        let tickets: Vec<_> = (0..busy).map(|name| accept(&pool, name).ticket).collect();
+        let tickets: Vec<_> = (0..busy).map(|name| accept(&pool, name).0).collect();
         let stayed = tickets.into_iter().filter(|ticket| pool.settled(*ticket) && pool.returns(false)).count();
         assert_eq!((stayed, pool.standing()), (MAX_STANDING - 1, MAX_STANDING));
         let mut probes = 0;
         while pool.standing() > STANDING {
-            let admission = accept(&pool, 0);
-            assert!(pool.settled(admission.ticket) && !admission.start_thread);
+            let (ticket, room) = accept(&pool, 0);
+            assert!(pool.settled(ticket) && room.is_none());
             let _ = pool.returns(true);
             probes += 1;
         }
@@ -297,12 +350,13 @@ mod tests {
     #[test]
     fn closing_ends_whoever_comes_back() {
         let pool = Pool::new(MAX);
-        let admission = accept(&pool, 1);
+        let (first, _) = accept(&pool, 1);
         pool.close();
-        assert!(!accept(&pool, 2).start_thread);
+        let room = accept(&pool, 2).1.unwrap();
+        assert!(!room.start_thread && room.give_way.is_none());
         let debtors = pool.wait_settled(Instant::now());
         assert_eq!(debtors.len(), 2);
-        assert!(!pool.settled(admission.ticket));
+        assert!(!pool.settled(first));
         assert!(!pool.returns(false) && !pool.returns(false));
         pool.wait_ended(Instant::now());
         assert_eq!(pool.state().threads, 0);
@@ -311,7 +365,7 @@ mod tests {
     #[test]
     fn a_wait_ends_when_what_it_waits_for_happens() {
         let pool = Arc::new(Pool::new(MAX));
-        let admission = accept(&pool, 1);
+        let (ticket, _) = accept(&pool, 1);
         let waiter = std::thread::spawn({
             let pool = Arc::clone(&pool);
             move || pool.wait_for_return(Duration::from_secs(60))
@@ -319,7 +373,7 @@ mod tests {
         while pool.state().waiting == 0 {
             std::thread::yield_now();
         }
-        assert!(pool.settled(admission.ticket) && pool.returns(false));
+        assert!(pool.settled(ticket) && pool.returns(false));
         waiter.join().unwrap();
     }
 }

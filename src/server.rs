@@ -12,10 +12,10 @@ use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::{Timed, after};
 use crate::http::{self, Request, Status};
-use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, DRAIN_GRACE, IDLE, MAX_REQUEST_HEAD, STANDING, USUAL_HEAD};
+use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, DRAIN_GRACE, IDLE, MAX_REQUEST_HEAD, PATIENCE, STANDING, USUAL_HEAD};
 use crate::listener::{Listener, Meaning};
 use crate::log::{Event, Log};
-use crate::pool::Pool;
+use crate::pool::{Hurry, Pool, Ticket};
 use crate::spawn::spawn;
 
 /// The health server: listens from [`bind`](HealthServer::bind) on, until it is dropped.
@@ -188,19 +188,26 @@ impl Shared {
     /// One connection from accept to close: one request, one answer.
     fn serve(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, accepted: Instant, buffers: &mut Buffers) {
         let stream = Arc::new(stream);
-        let (ticket, alone) = self.admit(&stream);
+        let (ticket, hurry) = self.pool.accepted(&stream);
         let time = self.request_timeout;
-        let deadline = after(accepted, if alone { time.min(ALONE_TIMEOUT) } else { time });
+        let full = || {
+            // Until it is done nobody else is answered, if nobody else is to be had.
+            let alone = hurry != Hurry::No && !self.make_room(ticket);
+            after(accepted, if alone { time.min(ALONE_TIMEOUT) } else { time })
+        };
+        let first = if hurry == Hurry::Soon { after(accepted, PATIENCE.min(time)) } else { full() };
 
         let Buffers { head, text, answer } = buffers;
-        let heard = hear(&Timed { stream: &*stream, deadline }, head);
+        let heard = hear(&stream, head, first, full);
         if !self.pool.settled(ticket) {
             return;
         }
         let more_to_come = match heard {
             Heard::Nothing => return,
             Heard::Request(request, excess) => {
-                answer::answer(&self.checks, &request, peer, text, answer);
+                // Before this thread waits for the connector, another one has to stand in `accept`.
+                let may_wait = || hurry == Hurry::No || self.make_room(ticket);
+                answer::answer(&self.checks, &request, peer, &may_wait, text, answer);
                 request.content || excess
             }
             Heard::Refused(status) => {
@@ -221,25 +228,23 @@ impl Shared {
         }
     }
 
-    /// Sees to it that somebody stands in `accept` while this connection is served, if that can be
-    /// done. Returns the connection's ticket, and whether it could not.
-    fn admit(self: &Arc<Self>, stream: &Arc<TcpStream>) -> (u64, bool) {
-        let admission = self.pool.accepted(stream);
-        let mut alone = admission.alone;
-        if let Some(connection) = admission.give_way {
+    /// Sees to it that somebody else stands in `accept`; false if that cannot be done.
+    fn make_room(self: &Arc<Self>, ticket: Ticket) -> bool {
+        let room = self.pool.make_room(ticket);
+        if let Some(connection) = room.give_way {
             hang_up(&connection);
         }
-        if admission.start_thread {
+        if room.start_thread {
             if let Err(error) = self.start_thread() {
                 self.short_of("start a thread", &error);
-                let (give_way, nobody_stands) = self.pool.not_started(admission.ticket);
-                alone = nobody_stands;
+                let (give_way, alone) = self.pool.not_started(ticket);
                 if let Some(connection) = give_way {
                     hang_up(&connection);
                 }
+                return !alone;
             }
         }
-        (admission.ticket, alone)
+        !room.alone
     }
 
     /// What an error of `accept` means: wait a little and go on, or not.
@@ -293,8 +298,11 @@ enum Heard<'a> {
     Nothing,
 }
 
-/// Reads a head, in as many pieces as it comes.
-fn hear<'a>(timed: &Timed<'_>, head: &'a mut Vec<u8>) -> Heard<'a> {
+/// Reads a head, in as many pieces as it comes, until the first deadline and then until a second one,
+/// which is asked for when the first is over.
+fn hear<'a>(stream: &TcpStream, head: &'a mut Vec<u8>, first: Instant, second: impl FnOnce() -> Instant) -> Heard<'a> {
+    let mut timed = Timed { stream, deadline: first };
+    let mut second = Some(second);
     let mut filled = 0;
     loop {
         let size = if filled < USUAL_HEAD { USUAL_HEAD } else { MAX_REQUEST_HEAD };
@@ -306,7 +314,11 @@ fn hear<'a>(timed: &Timed<'_>, head: &'a mut Vec<u8>) -> Heard<'a> {
             Ok(0) if filled == 0 => return Heard::Nothing,
             Ok(0) => return Heard::Refused(Status::BadRequest),
             Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && filled > 0 => return Heard::Refused(Status::RequestTimeout),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => match second.take() {
+                Some(second) => timed.deadline = second(),
+                None if filled > 0 => return Heard::Refused(Status::RequestTimeout),
+                None => return Heard::Nothing,
+            },
             Err(_) => return Heard::Nothing,
         }
         match http::request(head.get(..filled).unwrap_or_default()) {
