@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::limits::{FEW_DEBTORS, MAX_STANDING, STANDING};
+use crate::limits::{FEW_DEBTORS, MAX_STANDING, PATIENCE, STANDING};
 
 #[derive(Debug)]
 pub(crate) struct Pool<C> {
@@ -23,11 +23,20 @@ struct State<C> {
     threads: usize,
     standing: usize,
     /// Oldest debt first.
-    debtors: Vec<(Ticket, Arc<C>)>,
+    debtors: Vec<Debt<C>>,
     last_ticket: Ticket,
+    /// Told to give way, and not back yet.
+    leaving: usize,
     closing: bool,
     /// Waking nobody is a system call all the same, so it is only done for somebody.
     waiting: usize,
+}
+
+#[derive(Debug)]
+struct Debt<C> {
+    ticket: Ticket,
+    since: Instant,
+    connection: Arc<C>,
 }
 
 /// Names one debt.
@@ -59,8 +68,15 @@ pub(crate) struct Room<C> {
 impl<C> Pool<C> {
     /// For at most so many connections. Its first [`STANDING`] threads are already counted.
     pub(crate) fn new(max_connections: usize) -> Pool<C> {
-        let state =
-            State { threads: STANDING, standing: STANDING, debtors: Vec::new(), last_ticket: 0, closing: false, waiting: 0 };
+        let state = State {
+            threads: STANDING,
+            standing: STANDING,
+            debtors: Vec::new(),
+            last_ticket: 0,
+            leaving: 0,
+            closing: false,
+            waiting: 0,
+        };
         Pool { max_connections, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -80,7 +96,7 @@ impl<C> Pool<C> {
     pub(crate) fn accepted(&self, connection: &Arc<C>) -> (Ticket, Hurry) {
         let mut state = self.state();
         state.standing -= 1;
-        let hurry = if state.threads - state.standing > self.max_connections {
+        let hurry = if state.connections() > self.max_connections {
             Hurry::Now
         } else if state.standing > 0 {
             Hurry::No
@@ -102,8 +118,7 @@ impl<C> Pool<C> {
             state.threads += 1;
             state.standing += 1;
         }
-        let connections = state.threads - state.standing;
-        let no_room = connections > self.max_connections || (nobody_stands && !start_thread && !state.closing);
+        let no_room = state.connections() > self.max_connections || (nobody_stands && !start_thread && !state.closing);
         let give_way = if no_room { state.oldest_but(ticket) } else { None };
         Room { start_thread, alone: state.standing == 0 && give_way.is_none(), give_way }
     }
@@ -124,8 +139,11 @@ impl<C> Pool<C> {
     #[must_use]
     pub(crate) fn settled(&self, ticket: Ticket) -> bool {
         let mut state = self.state();
-        let debt = state.debtors.iter().position(|(owed, _)| *owed == ticket);
+        let debt = state.debtors.iter().position(|debt| debt.ticket == ticket);
         let settled = debt.map(|at| state.debtors.remove(at)).is_some();
+        if !settled {
+            state.leaving = state.leaving.saturating_sub(1);
+        }
         self.tell(state);
         settled
     }
@@ -161,7 +179,8 @@ impl<C> Pool<C> {
 
     /// The connection that has owed the longest, to be closed.
     pub(crate) fn oldest_debtor(&self) -> Option<Arc<C>> {
-        self.state().oldest()
+        // No ticket is 0.
+        self.state().oldest_but(0)
     }
 
     /// Waits for a thread to come back, or for `timeout`.
@@ -195,10 +214,12 @@ impl<C> Pool<C> {
         self.state().standing
     }
 
-    /// Waits until nobody owes anything, or until `deadline`; returns those who still do.
-    pub(crate) fn wait_settled(&self, deadline: Instant) -> Vec<(Ticket, Arc<C>)> {
+    /// Waits until nobody owes anything, or until `deadline`; calls `give_way` for those who still do.
+    pub(crate) fn wait_settled(&self, deadline: Instant, give_way: impl Fn(&C)) {
         let mut state = self.wait_until(self.state(), deadline, |state| state.debtors.is_empty());
-        mem::take(&mut state.debtors)
+        let debtors = mem::take(&mut state.debtors);
+        drop(state);
+        debtors.iter().for_each(|debt| give_way(&debt.connection));
     }
 
     /// Waits until no thread is left, or until `deadline`.
@@ -222,20 +243,25 @@ impl<C> Pool<C> {
 }
 
 impl<C> State<C> {
+    fn connections(&self) -> usize {
+        (self.threads - self.standing).saturating_sub(self.leaving)
+    }
+
     fn owe(&mut self, connection: &Arc<C>) -> Ticket {
         self.last_ticket += 1;
-        self.debtors.push((self.last_ticket, Arc::clone(connection)));
+        self.debtors.push(Debt { ticket: self.last_ticket, since: Instant::now(), connection: Arc::clone(connection) });
         self.last_ticket
     }
 
-    fn oldest(&mut self) -> Option<Arc<C>> {
-        // No ticket is 0.
-        self.oldest_but(0)
-    }
-
+    /// Whoever has owed the longest, `ticket`'s owner excepted, gives way; but nobody who has only just
+    /// begun to: its thread may not even have run yet.
     fn oldest_but(&mut self, ticket: Ticket) -> Option<Arc<C>> {
-        let at = self.debtors.iter().position(|(owed, _)| *owed != ticket)?;
-        Some(self.debtors.remove(at).1)
+        let at = self.debtors.iter().position(|debt| debt.ticket != ticket)?;
+        if self.debtors.get(at)?.since.elapsed() < PATIENCE {
+            return None;
+        }
+        self.leaving += 1;
+        Some(self.debtors.remove(at).connection)
     }
 }
 
@@ -249,6 +275,25 @@ mod tests {
     fn accept(pool: &Pool<u32>, name: u32) -> (Ticket, Option<Room<u32>>) {
         let (ticket, hurry) = pool.accepted(&Arc::new(name));
         (ticket, (hurry != Hurry::No).then(|| pool.make_room(ticket)))
+    }
+
+    /// Makes every debt one that patience is over with.
+    fn age(pool: &Pool<u32>) {
+        for debt in &mut pool.state().debtors {
+            debt.since = debt.since.checked_sub(PATIENCE).unwrap();
+        }
+    }
+
+    #[test]
+    fn nobody_gives_way_who_has_only_just_begun_to_owe() {
+        let pool = Pool::new(MAX);
+        for name in 0..MAX as u32 {
+            let _ = accept(&pool, name);
+        }
+        let (ticket, room) = accept(&pool, 100);
+        assert!(room.unwrap().give_way.is_none());
+        age(&pool);
+        assert_eq!(pool.make_room(ticket).give_way.as_deref(), Some(&0));
     }
 
     #[test]
@@ -304,13 +349,31 @@ mod tests {
         let tickets: Vec<_> = (0..MAX as u32).map(|name| accept(&pool, name).0).collect();
         // The first has sent its head: it is being answered, and owes nothing.
         assert!(pool.settled(tickets[0]));
+        let mut last = 0;
         for (name, gives_way) in [(100, 1), (101, 2), (102, 3), (103, 100)] {
-            let (_, room) = accept(&pool, name);
+            age(&pool);
+            let (ticket, room) = accept(&pool, name);
             assert_eq!(room.unwrap().give_way.as_deref(), Some(&gives_way));
-            assert!(pool.returns(false), "the thread of the one that gave way stands again");
+            assert!(!pool.settled(tickets.get(gives_way as usize).copied().unwrap_or(last)), "it was told to go");
+            assert!(pool.returns(false), "its thread stands again");
+            last = if last == 0 { ticket } else { last };
         }
-        assert!(!pool.settled(tickets[1]), "it was told to go");
         assert!(pool.state().threads <= MAX + STANDING);
+    }
+
+    #[test]
+    fn one_more_connection_makes_one_give_way_and_not_two() {
+        let pool = Pool::new(MAX);
+        for name in 0..MAX as u32 {
+            let _ = accept(&pool, name);
+        }
+        age(&pool);
+        assert_eq!(accept(&pool, 100).1.unwrap().give_way.as_deref(), Some(&0));
+        // Its thread is not back yet, but nobody else has to go for that.
+        let (ticket, hurry) = pool.accepted(&Arc::new(101));
+        assert_eq!(hurry, Hurry::Now);
+        assert!(pool.settled(ticket) && pool.returns(false));
+        assert!(pool.make_room(ticket).give_way.is_none());
     }
 
     #[test]
@@ -318,6 +381,7 @@ mod tests {
         let pool = Pool::new(MAX);
         let (_, (second, room)) = (accept(&pool, 1), accept(&pool, 2));
         assert!(room.unwrap().start_thread);
+        age(&pool);
         let (gives_way, alone) = pool.not_started(second);
         assert_eq!((gives_way.as_deref(), alone), (Some(&1), false));
         // Its thread has come back, and nobody else owes: now we are alone.
@@ -354,8 +418,9 @@ mod tests {
         pool.close();
         let room = accept(&pool, 2).1.unwrap();
         assert!(!room.start_thread && room.give_way.is_none());
-        let debtors = pool.wait_settled(Instant::now());
-        assert_eq!(debtors.len(), 2);
+        let told = std::cell::Cell::new(0);
+        pool.wait_settled(Instant::now(), |_| told.set(told.get() + 1));
+        assert_eq!(told.get(), 2);
         assert!(!pool.settled(first));
         assert!(!pool.returns(false) && !pool.returns(false));
         pool.wait_ended(Instant::now());

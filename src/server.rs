@@ -132,9 +132,7 @@ impl HealthServer {
         // Whoever waits for a verdict is answered before the time is up.
         let now = Instant::now();
         shared.checks.give_up_at(deadline.checked_sub(DRAIN_GRACE).unwrap_or(now));
-        for (_, connection) in shared.pool.wait_settled(deadline.min(now + DRAIN_GRACE)) {
-            hang_up(&connection);
-        }
+        shared.pool.wait_settled(deadline.min(now + DRAIN_GRACE), hang_up);
         shared.pool.wait_ended(deadline);
     }
 }
@@ -190,23 +188,27 @@ impl Shared {
         let stream = Arc::new(stream);
         let (ticket, hurry) = self.pool.accepted(&stream);
         let time = self.request_timeout;
-        let full = || {
-            // Until it is done nobody else is answered, if nobody else is to be had.
-            let alone = hurry != Hurry::No && !self.make_room(ticket);
-            after(accepted, if alone { time.min(ALONE_TIMEOUT) } else { time })
+        // Before this thread waits for anything or anybody, another one has to stand in `accept`; where
+        // none is to be had, nobody else is answered until this one is done.
+        let may_wait = || {
+            hurry == Hurry::No || self.make_room(ticket) || {
+                // Everyone may only just have come: in a moment somebody has answered, or stalls.
+                self.pool.wait_for_return(PATIENCE);
+                self.make_room(ticket)
+            }
         };
-        let first = if hurry == Hurry::Soon { after(accepted, PATIENCE.min(time)) } else { full() };
+        let long = || if may_wait() { time } else { time.min(ALONE_TIMEOUT) };
+        let at_once = hurry == Hurry::No || (hurry == Hurry::Now && self.make_room(ticket));
+        let first = after(accepted, if at_once { time } else { time.min(PATIENCE) });
 
         let Buffers { head, text, answer } = buffers;
-        let heard = hear(&stream, head, first, full);
+        let heard = hear(&stream, head, first, || after(accepted, long()));
         if !self.pool.settled(ticket) {
             return;
         }
         let more_to_come = match heard {
             Heard::Nothing => return,
             Heard::Request(request, excess) => {
-                // Before this thread waits for the connector, another one has to stand in `accept`.
-                let may_wait = || hurry == Hurry::No || self.make_room(ticket);
                 answer::answer(&self.checks, &request, peer, &may_wait, text, answer);
                 request.content || excess
             }
@@ -223,7 +225,9 @@ impl Shared {
         // (RFC 9112 section 9.6). Where nothing more can come, closing is all there is to do.
         if timed.write_all(answer).is_ok() && more_to_come && stream.shutdown(Shutdown::Write).is_ok() {
             let ticket = self.pool.owes(&stream);
-            linger(&timed);
+            // At shutdown debts are called in once; those made later have to end on their own.
+            let grace = if self.pool.is_closing() { DRAIN_GRACE.min(time) } else { long() };
+            linger(&Timed { stream: &*stream, deadline: after(Instant::now(), grace) });
             let _ = self.pool.settled(ticket);
         }
     }

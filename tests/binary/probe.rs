@@ -1,7 +1,7 @@
 //! What the probe says of whatever it may meet: exit code 0 for exactly 200, 1 for everything else, in one line.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use crate::daemon::probe;
 use crate::program::{Outcome, program, run, until};
@@ -332,11 +332,13 @@ fn one_environment_serves_the_server_and_the_probe() {
         run(command.env("BATON_HEALTH_CHECK_BIND_ADDRESS", address)).succeeded_with("healthy\n");
         drop(daemon);
         // A server that closes without a word tells which address was asked.
-        let silent = TcpListener::bind((address.trim_matches(['[', ']']), 0)).unwrap();
+        let asked: IpAddr = asked.parse().unwrap();
+        // A static binary has no resolver to look `localhost` up with.
+        let silent = TcpListener::bind((address.trim_matches(['[', ']']).parse().unwrap_or(asked), 0)).unwrap();
         let port = silent.local_addr().unwrap().port();
         std::thread::spawn(move || drop(silent.accept()));
         let outcome = run(command.env("BATON_HEALTH_CHECK_PORT", port.to_string()));
-        let asked = SocketAddr::new(asked.parse().unwrap(), port);
+        let asked = SocketAddr::new(asked, port);
         assert!(outcome.complaint().starts_with(&format!("baton-passwd: health-check: http://{asked}/health: ")), "{outcome:?}");
     }
 }

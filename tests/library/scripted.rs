@@ -58,8 +58,8 @@ impl Gate {
     pub(crate) fn pass(&self) {
         self.came.fetch_add(1, Ordering::SeqCst);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Bounded, so that a test that fails ends.
-        drop(self.opened.wait_timeout_while(open, 2 * PATIENCE, |open| !*open));
+        // Bounded, so that nothing is left behind by a test that fails.
+        drop(self.opened.wait_timeout_while(open, 10 * PATIENCE, |open| !*open));
     }
 
     pub(crate) fn open(&self) {

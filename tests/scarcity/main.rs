@@ -16,7 +16,7 @@ mod program;
 
 use std::env;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
@@ -26,6 +26,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use daemon::Daemon;
+
+/// One after the other, so that the log of a long episode is not about how many there were.
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(20);
+
+/// How long the program is watched at doing nothing.
+const BETWEEN_MEASUREMENTS: Duration = Duration::from_secs(1);
 
 const SHORT: &str = "short of resources";
 
@@ -63,7 +69,7 @@ fn recovers(daemon: &mut Daemon) {
             let deadline = Instant::now() + program::PATIENCE;
             while !passed.load(Ordering::SeqCst) && Instant::now() < deadline {
                 assert_eq!(client::get(address, "/live").status, 200);
-                thread::sleep(Duration::from_millis(20));
+                thread::sleep(BETWEEN_REQUESTS);
             }
         });
         daemon.line("recovered");
@@ -91,7 +97,7 @@ fn load(id: u32) -> f64 {
         fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime")
     };
     let (before, start) = (ticks(), Instant::now());
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(BETWEEN_MEASUREMENTS);
     (ticks() - before) / TICKS / start.elapsed().as_secs_f64()
 }
 
@@ -100,8 +106,11 @@ fn without_descriptors_stalled_connections_give_way_and_the_trouble_passes() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
     let address = daemon.address();
     for _ in 0..2 {
-        let stalled = stall(address, 100);
+        let mut stalled = stall(address, 100);
         daemon.line(SHORT);
+        // The oldest gives way now, and not when its time is up: then it would have been told so.
+        let mut told = String::new();
+        assert!(stalled.remove(0).read_to_string(&mut told).is_err() || told.is_empty(), "{told}");
         for _ in 0..20 {
             answers(address);
         }
@@ -127,6 +136,29 @@ fn without_descriptors_the_end_comes_all_the_same() {
     assert_eq!(daemon.exit(), Some(0));
     assert_eq!(daemon.messages().last(), Some(&"draining"));
     drop(stalled);
+}
+
+#[test]
+fn without_any_descriptor_it_waits_for_better_times() {
+    let mut daemon = limited(&["prlimit", "--nofile=64"]);
+    let (address, id) = (daemon.address(), daemon.id());
+    let limit = |descriptors: &str| {
+        let limited = program::run(Command::new("prlimit").args([&format!("--pid={id}"), &format!("--nofile={descriptors}:")]));
+        assert_eq!(limited.code, Some(0), "{limited:?}");
+    };
+    limit("3");
+    // Whoever is in `accept` has a descriptor already, and gets no other.
+    for _ in 0..2 {
+        assert_eq!(client::get(address, "/live").status, 200);
+    }
+    daemon.line(SHORT);
+    let mut waiting = client::connect(address);
+    waiting.write_all(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n").expect("room in a buffer");
+    let load = load(id);
+    assert!(load < 0.5, "busy with having nothing: {load}");
+    limit("64");
+    assert_eq!(client::answer(waiting).status, 200);
+    recovers(&mut daemon);
 }
 
 #[test]

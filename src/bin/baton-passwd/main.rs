@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod accounts;
+mod arena;
 
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +11,9 @@ use std::time::Duration;
 
 use accounts::{Accounts, Kind, Unusable};
 use baton_health::{App, BoxError, Connector, Level, Setting, Settings, Stop, log};
+
+#[global_allocator]
+static ARENA: arena::Arena = arena::Arena::new();
 
 struct Passwd {
     passwd: String,

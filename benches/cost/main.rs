@@ -1,0 +1,78 @@
+//! What the health check costs, beside its peers on the same machine: `cargo bench`.
+//!
+//! Prints tables: sizes, system calls, the CPU of a probe, and what the server takes per request,
+//! at rest, under load and with stalled clients. Runs on Linux, on loopback only, in about a minute;
+//! `cargo bench --bench cost -- --quick` takes a quarter of that. What is missing on the machine is left out, and
+//! named at the end.
+
+#[cfg(target_os = "linux")]
+mod peers;
+#[cfg(target_os = "linux")]
+mod probe;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod server;
+#[cfg(target_os = "linux")]
+mod stats;
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    println!("These measurements read /proc: they run on Linux only.");
+}
+
+#[cfg(target_os = "linux")]
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let mut skipped = Vec::new();
+    let builds = builds(&mut skipped);
+    let scratch = std::env::temp_dir().join(format!("baton-health-bench-{}", std::process::id()));
+    if let Err(error) = std::fs::create_dir_all(&scratch) {
+        println!("cannot create {}: {error}", scratch.display());
+        return;
+    }
+
+    println!("\n## Sizes");
+    stats::table(&["build", "bytes"], builds.iter().map(|build| vec![build.name.into(), build.bytes.to_string()]));
+    probe::run(&builds, &scratch, quick, &mut skipped);
+    server::run(&builds, &scratch, quick, &mut skipped);
+
+    println!("\nMachines are shared: trust counts and ratios, not microseconds.");
+    for what in skipped {
+        println!("Left out: {what}");
+    }
+    let _ = std::fs::remove_dir_all(&scratch);
+}
+
+/// One way this program was built.
+#[cfg(target_os = "linux")]
+struct Build {
+    name: &'static str,
+    path: std::path::PathBuf,
+    bytes: u64,
+}
+
+/// Those builds that are there: the one cargo has just made, and the static ones beside it.
+#[cfg(target_os = "linux")]
+fn builds(skipped: &mut Vec<String>) -> Vec<Build> {
+    let own = std::path::PathBuf::from(env!("CARGO_BIN_EXE_baton-passwd"));
+    let target = own.ancestors().nth(2).unwrap_or(&own);
+    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let release = |directory: &std::path::Path| directory.join(&musl).join("release/baton-passwd");
+    let mut builds = Vec::new();
+    for (name, path, command) in [
+        ("static", release(target), format!("cargo build --release --target {musl}")),
+        (
+            "smallest",
+            release(&target.join("smallest")),
+            format!("cargo +nightly build --release --config .cargo/smallest.toml --target {musl}"),
+        ),
+        ("this build", own.clone(), String::new()),
+    ] {
+        match std::fs::metadata(&path) {
+            Ok(metadata) => builds.push(Build { name, path, bytes: metadata.len() }),
+            Err(_) => skipped.push(format!("the {name} build; it is made by: {command}")),
+        }
+    }
+    builds
+}
