@@ -145,7 +145,7 @@ impl Table {
                 return Err([dashes, flag, or, &variable, " is required", SEE_HELP].concat());
             };
             if probe && row.name == PORT && text == "0" {
-                return Err(row.invalid(source, &text, "expected the port the server listens on, from 1 to 65535"));
+                return Err(row.invalid(source, OsStr::new(&*text), "expected the port the server listens on, from 1 to 65535"));
             }
             settings.push(row, text, source);
         }
@@ -207,7 +207,7 @@ const SEE_HELP: &str = " (see --help)";
 
 /// The one line about an argument.
 fn about(before: &str, argument: &OsStr, after: &str) -> String {
-    [before, &shown(&argument.to_string_lossy()), after].concat()
+    [before, &shown(argument), after].concat()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One setting: its flag, its variable, its default, its line in `--help`, and what it allows.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -150,20 +150,20 @@ impl Setting {
     pub(crate) fn checked(&self, value: OsString, source: Source) -> Result<String, String> {
         let text = match value.into_string() {
             Ok(text) => text,
-            Err(value) => return Err(self.invalid(source, &value.to_string_lossy(), "expected UTF-8")),
+            Err(value) => return Err(self.invalid(source, &value, "expected UTF-8")),
         };
         if self.allows(&text) {
             return Ok(text);
         }
         if self.kind == Kind::Endpoint {
             let [health, ready, live] = Endpoint::ALL.map(Endpoint::name);
-            return Err(["invalid endpoint: ", &shown(&text), " (valid: ", health, ", ", ready, ", ", live, ")"].concat());
+            return Err(["invalid endpoint: ", &shown(text.as_ref()), " (valid: ", health, ", ", ready, ", ", live, ")"].concat());
         }
-        Err(self.invalid(source, &text, &["expected ", &self.allowed()].concat()))
+        Err(self.invalid(source, text.as_ref(), &["expected ", &self.allowed()].concat()))
     }
 
     /// The one line about a value that is not allowed.
-    pub(crate) fn invalid(&self, source: Source, value: &str, problem: &str) -> String {
+    pub(crate) fn invalid(&self, source: Source, value: &OsStr, problem: &str) -> String {
         let variable = self.variable().filter(|_| source == Source::Variable);
         let name = variable.unwrap_or_else(|| ["--", self.name].concat());
         match self.kind {
@@ -193,11 +193,14 @@ impl Setting {
 }
 
 /// What somebody typed, in one line, bounded and fit for a terminal.
-pub(crate) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &OsStr) -> String {
     const MAX_SHOWN: usize = 200;
-    let (text, cut) = report::bounded(text, MAX_SHOWN);
+    const CUT: &str = "...";
+    let bytes = text.as_encoded_bytes();
+    let (bytes, cut) =
+        if bytes.len() > MAX_SHOWN { (bytes.get(..MAX_SHOWN - CUT.len()).unwrap_or_default(), CUT) } else { (bytes, "") };
     let mut out = String::new();
-    report::printable(&mut out, text.as_bytes());
+    report::printable(&mut out, bytes);
     out.push_str(cut);
     out
 }

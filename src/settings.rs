@@ -1,6 +1,7 @@
 //! What the settings of a running connector are.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -82,7 +83,10 @@ impl Settings {
         T::Err: fmt::Display,
     {
         let value = self.value(name);
-        value.text.parse().map_err(|error: T::Err| value.row.invalid(value.source, &value.text, &error.to_string()).into())
+        value
+            .text
+            .parse()
+            .map_err(|error: T::Err| value.row.invalid(value.source, OsStr::new(&*value.text), &error.to_string()).into())
     }
 
     fn value(&self, name: &str) -> &Value {

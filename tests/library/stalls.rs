@@ -149,22 +149,23 @@ fn no_connection_outlives_its_deadline() {
 
 #[test]
 fn whoever_owes_the_longest_gives_way() {
-    let server = Server::with(healthy(), |config| config.max_connections = 4);
+    let server = Server::with(healthy(), |config| config.max_connections = 8);
     let address = server.address();
-    // An answer to a later connection shows that the stalled one has its place.
-    let stall = || {
-        let client = Client::that_sent(address, HALF_A_HEAD);
-        assert_eq!(get(address, "/live").status, 200);
-        client
-    };
-    let (first, second, third, fourth) = (stall(), stall(), stall(), stall());
-    first.closed();
-    let fifth = stall();
-    second.closed();
-    for kept in [third, fourth, fifth] {
+    let mut oldest_first: Vec<_> = (0..24)
+        .map(|_| {
+            let client = Client::that_sent(address, HALF_A_HEAD);
+            // An answer to a later connection shows that the stalled one has got its place.
+            assert_eq!(get(address, "/live").status, 200);
+            client
+        })
+        .collect();
+    // Those between may or may not have a place: that depends on how soon the answered ones are gone.
+    for kept in oldest_first.split_off(24 - 3) {
         kept.send("st: a\r\n\r\n").unwrap();
         assert_eq!(kept.answer().status, 200);
     }
+    oldest_first.truncate(24 - 9);
+    oldest_first.into_iter().for_each(Client::closed);
 }
 
 #[test]

@@ -10,12 +10,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A limit that no test lives to see: whoever waits for it has missed what it should have seen.
 pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
 
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+
 /// Tries until it is so.
 #[track_caller]
 pub(crate) fn until(what: &str, mut attempt: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !attempt() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(BETWEEN_LOOKS);
     }
 }

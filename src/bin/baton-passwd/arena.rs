@@ -31,8 +31,12 @@ impl Arena {
     fn take(&self, layout: Layout) -> Option<usize> {
         let base = self.space.get().addr();
         let used = self.used.load(Ordering::Relaxed);
-        let start = (base + used).checked_next_multiple_of(layout.align())? - base;
-        let end = start.checked_add(layout.size()).filter(|end| *end <= SIZE)?;
+        // The next multiple of a power of two. Nothing here overflows: a layout is at most isize::MAX.
+        let start = ((base + used + layout.align() - 1) & !(layout.align() - 1)) - base;
+        let end = start + layout.size();
+        if end > SIZE {
+            return None;
+        }
         // Somebody else was first: rare enough to leave that one to the system's allocator.
         self.used.compare_exchange(used, end, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         Some(start)
@@ -87,6 +91,6 @@ mod tests {
             count += 1;
         }
         assert!(count >= SIZE / 164, "{count}");
-        assert_eq!(ARENA.take(Layout::from_size_align(usize::MAX / 2, 1).unwrap()), None);
+        assert_eq!(ARENA.take(Layout::from_size_align(isize::MAX as usize, 1).unwrap()), None);
     }
 }
