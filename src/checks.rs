@@ -100,7 +100,7 @@ impl Checks {
 
     /// From now on `connector` is asked; what an earlier one said, or is about to say, is forgotten.
     pub(crate) fn attach(&self, connector: Arc<dyn Connector>) {
-        let mut slot = self.connector.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.slot();
         let before = slot.replace(connector);
         let mut validation = self.validation();
         validation.flight += 1;
@@ -128,7 +128,7 @@ impl Checks {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Failure::Draining);
         }
-        let connector = self.connector()?;
+        let connector = self.slot().clone().ok_or(Failure::Absent)?;
         let _inside = Inside::enter(self, may_wait)?;
         ask("ready", || connector.ready())
     }
@@ -151,9 +151,12 @@ impl Checks {
 
     /// A verdict that is fresh, in flight, or now asked for.
     fn verdict(self: &Arc<Self>, patience: Option<Duration>, may_wait: &dyn Fn() -> bool) -> Result<(), Failure> {
-        let connector = self.connector()?;
+        // Both locks, in the order in which `attach` takes them: a verdict is of the connector it was asked of.
+        let slot = self.slot();
+        let connector = slot.clone().ok_or(Failure::Absent)?;
         let now = Instant::now();
         let mut validation = self.validation();
+        drop(slot);
         if let Some(verdict) = &validation.verdict {
             if now.duration_since(verdict.at) < self.validate_ttl {
                 return verdict.result.clone();
@@ -232,8 +235,8 @@ impl Checks {
         }
     }
 
-    fn connector(&self) -> Result<Arc<dyn Connector>, Failure> {
-        self.connector.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Failure::Absent)
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<dyn Connector>>> {
+        self.connector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn validation(&self) -> MutexGuard<'_, Validation> {

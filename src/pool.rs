@@ -214,9 +214,10 @@ impl<C> Pool<C> {
         self.state().standing
     }
 
-    /// Waits until nobody owes anything, or until `deadline`; calls `give_way` for those who still do.
+    /// Waits until nobody owes anything, and nobody stands who may be about to take a connection, or
+    /// until `deadline`; calls `give_way` for those who still owe.
     pub(crate) fn wait_settled(&self, deadline: Instant, give_way: impl Fn(&C)) {
-        let mut state = self.wait_until(self.state(), deadline, |state| state.debtors.is_empty());
+        let mut state = self.wait_until(self.state(), deadline, |state| state.debtors.is_empty() && state.standing == 0);
         let debtors = mem::take(&mut state.debtors);
         drop(state);
         debtors.iter().for_each(|debt| give_way(&debt.connection));
