@@ -48,11 +48,11 @@
 //! # Threads and limits
 //!
 //! Two threads stand in `accept` when nothing happens. Each serves the connection it accepts, from
-//! reading the request to closing, and goes back; when all are busy another is started, up to
-//! [`Config::max_connections`]. Beyond that the connection that has owed its request the longest
-//! gives way, so stalled clients cannot keep others out. At most half of the places may be inside the
-//! connector's code, so `/live` always has one. Every limit is a field of [`Config`] or a constant
-//! with its reason beside it.
+//! reading the request to closing, and goes back; when the last one has to wait for anything, another
+//! is started, up to [`Config::max_connections`]. Beyond that the connection that has owed its request
+//! the longest gives way, so stalled clients cannot keep others out. At most half of the places may be
+//! inside the connector's code, so `/live` always has one. Every limit is a field of [`Config`] or a
+//! constant with its reason beside it.
 //!
 //! `validate` runs on a thread of its own, one at a time, however many ask; they share its verdict,
 //! each waits no longer than its own patience (`Prefer: wait=SECONDS`, RFC 7240) and
