@@ -152,3 +152,29 @@ pub use settings::Settings;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_public_can_be_shared_between_threads_and_shown() {
+        fn of<T: Send + Sync + std::fmt::Debug>() {}
+        of::<Config>();
+        of::<Endpoint>();
+        of::<Event<'_>>();
+        of::<HealthServer>();
+        of::<Level>();
+        of::<Phase>();
+        of::<Probe>();
+        of::<ProbeError>();
+        of::<ProbeFailure>();
+        of::<Stop>();
+        #[cfg(feature = "cli")]
+        {
+            of::<App>();
+            of::<Setting>();
+            of::<Settings>();
+        }
+    }
+}
