@@ -20,10 +20,10 @@ pub(crate) fn answer(
     out: &mut Vec<u8>,
 ) {
     let endpoint = match request.method {
-        Method::Other => return refuse(Status::MethodNotAllowed, text, out),
+        Method::Other => return refuse(Status::MethodNotAllowed, false, text, out),
         Method::Get | Method::Head => Endpoint::from_path(request.path),
     };
-    let Some(endpoint) = endpoint else { return refuse(Status::NotFound, text, out) };
+    let Some(endpoint) = endpoint else { return refuse(Status::NotFound, request.method == Method::Head, text, out) };
     let outcome = match endpoint {
         Endpoint::Health => checks.health(request.wait.map(|seconds| Duration::from_secs(seconds.into())), may_wait),
         Endpoint::Ready => checks.ready(may_wait),
@@ -53,12 +53,12 @@ fn details<'a>(endpoint: Endpoint, failure: &Failure, trusted: bool, reason: &'a
 }
 
 /// An answer that is not about the connector.
-pub(crate) fn refuse(status: Status, text: &mut String, out: &mut Vec<u8>) {
+pub(crate) fn refuse(status: Status, head_only: bool, text: &mut String, out: &mut Vec<u8>) {
     text.clear();
     for part in ["{\"error\":\"", status.line(), "\"}\n"] {
         text.push_str(part);
     }
-    respond(status, SystemTime::now(), text, false, out);
+    respond(status, SystemTime::now(), text, head_only, out);
 }
 
 fn respond(status: Status, now: SystemTime, body: &mut String, head_only: bool, out: &mut Vec<u8>) {

@@ -188,7 +188,10 @@ fn run(log: &Log, config: &mut Config, health_check: bool, settings: Settings, c
     match message {
         Some(Message::Terminate) => work.finish(&inbox, deadline, config.drain_timeout),
         Some(Message::Finished) => {}
-        _ => work.ended(Err(("accept connections", String::from("the health server cannot go on")))),
+        _ => {
+            work.ended(Err(("accept connections", String::from("the health server cannot go on"))));
+            work.stop.request();
+        }
     }
     if let Some(server) = &work.server {
         server.drain_by(deadline);
@@ -229,16 +232,17 @@ impl Work {
     }
 
     fn ended(&self, outcome: Result<(), Trouble>) {
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        // What went wrong first is what went wrong.
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(outcome);
     }
 
     /// Asks the connector to finish, and waits for it; but leaves time for the answers under way.
     fn finish(&self, inbox: &Inbox, deadline: Instant, timeout: Duration) {
-        self.log.emit(&Event::Draining);
         if let Some(server) = &self.server {
             server.refuse_ready();
         }
         self.stop.request();
+        self.log.emit(&Event::Draining);
         let reserve = (2 * DRAIN_GRACE).min(timeout / 2);
         let until = deadline.checked_sub(reserve).unwrap_or(deadline);
         // One that is still connecting has nothing to finish, and may hang.
@@ -271,9 +275,10 @@ fn report_death(config: &mut Config, sender: &Sender) {
     let on_event = Arc::clone(&config.on_event);
     let sender = sender.clone();
     config.on_event = Arc::new(move |event| {
-        on_event(event);
+        // First, since the owner's function may take its time.
         if let Event::Dead { .. } = event {
             sender.send(Message::Dead);
         }
+        on_event(event);
     });
 }

@@ -1,8 +1,21 @@
-//! The only unsafe code: three functions of the C library that std has no words for.
+//! The only unsafe code: four functions of the C library that std has no words for.
 #![allow(unsafe_code, reason = "std has no signals, and no standard output without a buffer")]
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_short};
 use std::io;
+
+#[repr(C)]
+struct PollFd {
+    descriptor: c_int,
+    events: c_short,
+    happened: c_short,
+}
+
+/// `nfds_t`.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+type FileCount = std::ffi::c_ulong;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+type FileCount = std::ffi::c_uint;
 
 // `signal` restarts interrupted calls, as `sigaction` with SA_RESTART does, on every system that
 // Rust's std supports; and unlike `struct sigaction` it looks the same on all of them.
@@ -10,6 +23,7 @@ unsafe extern "C" {
     fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
     fn write(descriptor: c_int, bytes: *const u8, count: usize) -> isize;
     fn _exit(code: c_int) -> !;
+    fn poll(files: *mut PollFd, count: FileCount, milliseconds: c_int) -> c_int;
 }
 
 /// Has `handler` called for that signal. It must do only what may be done in one (POSIX,
@@ -28,6 +42,14 @@ pub(crate) fn write_some(descriptor: c_int, bytes: &[u8]) -> Option<usize> {
     // SAFETY: the pointer and the length are those of a slice. A descriptor that is not open is an
     // error of the call.
     usize::try_from(unsafe { write(descriptor, bytes.as_ptr(), bytes.len()) }).ok()
+}
+
+/// Whether a little can be written without waiting for longer than that; or whether trying tells why not.
+pub(crate) fn can_write(descriptor: c_int, milliseconds: c_int) -> bool {
+    const POLLOUT: c_short = 4;
+    let mut file = PollFd { descriptor, events: POLLOUT, happened: 0 };
+    // SAFETY: the pointer is to one entry, which lives until the call returns.
+    unsafe { poll(&raw mut file, 1, milliseconds) > 0 }
 }
 
 /// Ends the process, now: nothing is flushed, dropped or waited for.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, milliseconds};
-use crate::limits::ANSWER_MARGIN;
+use crate::limits::{ANSWER_MARGIN, LONG};
 use crate::log::{Event, Log};
 use crate::spawn::spawn;
 
@@ -130,14 +130,20 @@ impl Checks {
         }
         let connector = self.slot().clone().ok_or(Failure::Absent)?;
         let _inside = Inside::enter(self, may_wait)?;
-        ask("ready", || connector.ready())
+        // The connector's destructor, should it run here, is its author's code too.
+        ask("ready", move || connector.ready())
     }
 
     /// What `/health` answers, to a client that will wait for `patience`, if it said so.
     pub(crate) fn health(self: &Arc<Self>, patience: Option<Duration>, may_wait: &dyn Fn() -> bool) -> Result<(), Failure> {
         let answer = self.verdict(patience, may_wait);
-        // Only what was found out about the connector is news.
-        if !matches!(answer, Err(Failure::Absent | Failure::Busy)) {
+        // Only what was found out about the connector is news: not that a client was in a hurry.
+        let news = match &answer {
+            Err(Failure::Absent | Failure::Draining | Failure::Busy) => false,
+            Err(Failure::Overdue(age)) => *age >= LONG.min(self.validate_timeout),
+            Ok(()) | Err(Failure::Said(_)) => true,
+        };
+        if news {
             let word = if answer.is_ok() { HEALTHY } else { UNHEALTHY };
             if self.answered.load(Ordering::Relaxed) != word && self.answered.swap(word, Ordering::Relaxed) != word {
                 match &answer {
@@ -151,18 +157,16 @@ impl Checks {
 
     /// A verdict that is fresh, in flight, or now asked for.
     fn verdict(self: &Arc<Self>, patience: Option<Duration>, may_wait: &dyn Fn() -> bool) -> Result<(), Failure> {
-        // Both locks, in the order in which `attach` takes them: a verdict is of the connector it was asked of.
-        let slot = self.slot();
-        let connector = slot.clone().ok_or(Failure::Absent)?;
-        let now = Instant::now();
-        let mut validation = self.validation();
-        drop(slot);
-        if let Some(verdict) = &validation.verdict {
-            if now.duration_since(verdict.at) < self.validate_ttl {
-                return verdict.result.clone();
-            }
+        if let Some(result) = self.fresh(&self.locked()?.1, Instant::now()) {
+            return result;
         }
+        // Without the locks: making room may take a moment.
         let _inside = Inside::enter(self, may_wait)?;
+        let (connector, mut validation) = self.locked()?;
+        let now = Instant::now();
+        if let Some(result) = self.fresh(&validation, now) {
+            return result;
+        }
         let longest = self.validate_timeout;
         let patience = patience.map_or(longest, |wait| longest.min(wait - ANSWER_MARGIN.min(wait / 4)));
         let started = match validation.started {
@@ -184,7 +188,24 @@ impl Checks {
         if let Some(result) = self.wait_landed(validation, flight, deadline) {
             return result;
         }
+        if self.validation().give_up.is_some_and(|give_up| give_up <= Instant::now()) {
+            return Err(Failure::Draining);
+        }
         Err(Failure::Overdue(started.elapsed()))
+    }
+
+    /// Connector and validation, both at one time: a verdict is of the connector it was asked of.
+    /// The locks are taken in the order in which `attach` takes them.
+    fn locked(&self) -> Result<(Arc<dyn Connector>, MutexGuard<'_, Validation>), Failure> {
+        let slot = self.slot();
+        let connector = slot.clone().ok_or(Failure::Absent)?;
+        Ok((connector, self.validation()))
+    }
+
+    /// A verdict that may be given to others.
+    fn fresh(&self, validation: &Validation, now: Instant) -> Option<Result<(), Failure>> {
+        let verdict = validation.verdict.as_ref()?;
+        (now.saturating_duration_since(verdict.at) < self.validate_ttl).then(|| verdict.result.clone())
     }
 
     /// Runs the one `validate`, on a thread of its own; on this one if there is no other to be had:
@@ -197,8 +218,7 @@ impl Checks {
     }
 
     fn fly(&self, flight: u64, connector: Arc<dyn Connector>) {
-        let result = ask("validate", || connector.validate());
-        drop(connector);
+        let result = ask("validate", move || connector.validate());
         self.land(flight, result);
     }
 

@@ -63,6 +63,10 @@ impl Table {
         let own = rows.len();
         rows.extend_from_slice(&OWN_ROWS);
         for (place, row) in rows.iter().enumerate().take(own) {
+            // Variables are made from names: other characters would make two names one variable.
+            if !row.name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+                return Err(["the name of setting --", row.name, " has more in it than a-z, 0-9 and -"].concat());
+            }
             if rows.iter().skip(place + 1).any(|other| other.name == row.name) || matches!(row.name, "help" | "version" | "") {
                 return Err(["the name of setting --", row.name, " is taken"].concat());
             }
@@ -84,11 +88,11 @@ impl Table {
                 Err(Error::UnexpectedValue { option, .. }) => {
                     return Err(about("unexpected value for ", option.as_ref(), SEE_HELP));
                 }
-                Err(_) => return Err("arguments that make no sense (see --help)".into()),
+                Err(_) => return Err("invalid arguments (see --help)".into()),
             };
             let name = match argument {
-                Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
-                Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
+                Arg::Short('h') | Arg::Long("help") => return alone(&mut arguments, Command::Help),
+                Arg::Short('V') | Arg::Long("version") => return alone(&mut arguments, Command::Version),
                 Arg::Value(value) if !probe && value == HEALTH_CHECK => {
                     probe = true;
                     continue;
@@ -190,7 +194,7 @@ impl Table {
             }
         }
         out.push_str(
-            "\nOther:\n  -h, --help\n      Show this and exit\n  -V, --version\n      Show the version and exit\n\n\
+            "\nOther:\n  -h, --help\n      Show this\n  -V, --version\n      Show the version\n\n\
              A flag beats its variable, a variable its default; an empty variable counts as unset.\n\n\
              Exit codes of health-check:\n  \
              0  the answer was HTTP 200\n  \
@@ -200,6 +204,14 @@ impl Table {
              1  it failed, or bad usage\n",
         );
         out
+    }
+}
+
+/// `--help` and `--version` take no value.
+fn alone(arguments: &mut Parser, command: Command) -> Result<Command, String> {
+    match arguments.optional_value() {
+        None => Ok(command),
+        Some(value) => Err(about("unexpected value \"", &value, "\" (see --help)")),
     }
 }
 
@@ -401,6 +413,7 @@ mod tests {
             (vec![Setting::flag("health-check")], "the name of setting --health-check is taken"),
             (vec![Setting::new("timeout", "SECONDS", "1")], "the name of setting --timeout is taken"),
             (vec![Setting::flag("help")], "the name of setting --help is taken"),
+            (vec![Setting::flag("a_b")], "the name of setting --a_b has more in it than a-z, 0-9 and -"),
             (vec![Setting::flag("a"), Setting::secret("a")], "the name of setting --a is taken"),
             (
                 vec![Setting::new("page-size", "COUNT", "0").range(1..=9)],

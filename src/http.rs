@@ -130,6 +130,12 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<Request<'_>>, Status> {
     Ok(Some(Request { method, path, host, wait: fields.wait, content, len: window.len() - rest.len() }))
 }
 
+/// Whether what may not even be a request begins like one that wants no body (RFC 9110 section 9.3.2).
+pub(crate) fn asks_for_head(bytes: &[u8]) -> bool {
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    bytes.get(start..).unwrap_or_default().starts_with(b"HEAD ")
+}
+
 struct RequestLine<'a> {
     method: Method,
     path: &'a [u8],

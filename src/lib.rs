@@ -89,7 +89,7 @@
 //! pool      limits
 //! http      limits
 //! config    log
-//! log       report
+//! log       c report
 //! report    endpoint limits
 //! connector stop
 //! c         -

@@ -57,6 +57,10 @@ pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// container that used up its CPU quota is not scheduled.
 pub(crate) const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
+/// What `validate` must have taken before it is logged that a client did not wait for it: half of
+/// what the most impatient client can say, so that nobody else writes our log.
+pub(crate) const LONG: Duration = Duration::from_millis(500);
+
 const _: () = assert!(USUAL_HEAD <= MAX_REQUEST_HEAD);
 const _: () = assert!(STANDING >= 2 && STANDING <= MAX_STANDING);
 const _: () = assert!(MAX_ERROR_TEXT < MAX_SHOWN_BODY, "the probe shows the whole of our own error texts");

@@ -71,7 +71,10 @@ impl Meaning {
         const ENOTSOCK: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 88 } else { 38 };
         match (error.kind(), error.raw_os_error()) {
             (ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted, _) => Meaning::Gone,
-            (ErrorKind::InvalidInput, _) | (_, Some(EBADF | ENOTSOCK)) => Meaning::Dead,
+            (ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown, _) => Meaning::Gone,
+            // Without a number it is std's own: some systems have no address for a peer that has gone.
+            (ErrorKind::InvalidInput, None) => Meaning::Gone,
+            (ErrorKind::InvalidInput, Some(_)) | (_, Some(EBADF | ENOTSOCK)) => Meaning::Dead,
             _ => Meaning::Short,
         }
     }
@@ -124,13 +127,15 @@ mod tests {
     #[test]
     fn errors_of_accept_mean_what_the_system_says_of_them() {
         const EMFILE: i32 = 24;
+        const EINVAL: i32 = 22;
         for (error, meaning) in [
             (io::Error::from(ErrorKind::ConnectionAborted), Meaning::Gone),
             (io::Error::from(ErrorKind::Interrupted), Meaning::Gone),
             (io::Error::from_raw_os_error(EMFILE), Meaning::Short),
             (io::Error::from(ErrorKind::OutOfMemory), Meaning::Short),
             (io::Error::from(ErrorKind::PermissionDenied), Meaning::Short),
-            (io::Error::from(ErrorKind::InvalidInput), Meaning::Dead),
+            (io::Error::from(ErrorKind::InvalidInput), Meaning::Gone),
+            (io::Error::from_raw_os_error(EINVAL), Meaning::Dead),
         ] {
             assert_eq!(Meaning::of(&error), meaning, "{error}");
         }

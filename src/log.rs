@@ -197,8 +197,8 @@ impl Line {
         report::json_string(&mut self.0, value);
     }
 
-    /// Writes the line, unless another has been stuck in this for longer than lines take: when the
-    /// reader of a pipe has stopped reading, one thread is lost to it and not one for each line.
+    /// Writes the line; or loses it, when whoever reads what is written has stopped reading: health
+    /// checks and shutdown must not wait for that.
     fn write(mut self) {
         static WRITING: Mutex<()> = Mutex::new(());
         const TRIES: usize = 100;
@@ -214,11 +214,30 @@ impl Line {
                     continue;
                 }
             };
-            // There is nobody to tell that standard error cannot be written to.
-            let _ = io::stderr().write_all(self.0.as_bytes());
+            // What a pipe takes in one piece (PIPE_BUF on Linux), and has room for when it has any.
+            const PIECE: usize = 4096;
+            for piece in self.0.as_bytes().chunks(PIECE) {
+                // There is nobody to tell that standard error cannot be written to.
+                if !can_write() || io::stderr().write_all(piece).is_err() {
+                    return;
+                }
+            }
             return;
         }
     }
+}
+
+#[cfg(all(unix, feature = "cli"))]
+fn can_write() -> bool {
+    const STDERR: i32 = 2;
+    const MILLISECONDS: i32 = 100;
+    crate::c::can_write(STDERR, MILLISECONDS)
+}
+
+/// Only the C library can tell.
+#[cfg(not(all(unix, feature = "cli")))]
+fn can_write() -> bool {
+    true
 }
 
 #[cfg(test)]

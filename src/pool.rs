@@ -113,14 +113,14 @@ impl<C> Pool<C> {
     pub(crate) fn make_room(&self, ticket: Ticket) -> Room<C> {
         let mut state = self.state();
         let nobody_stands = state.standing == 0;
-        let start_thread = nobody_stands && !state.closing && state.threads < self.max_connections + STANDING;
+        let start_thread = nobody_stands && !state.closing && state.threads < self.max_connections.saturating_add(STANDING);
         if start_thread {
             state.threads += 1;
             state.standing += 1;
         }
         let no_room = state.connections() > self.max_connections || (nobody_stands && !start_thread && !state.closing);
         let give_way = if no_room { state.oldest_but(ticket) } else { None };
-        Room { start_thread, alone: state.standing == 0 && give_way.is_none(), give_way }
+        Room { start_thread, alone: state.standing == 0 && give_way.is_none() && !state.closing, give_way }
     }
 
     /// The thread could not be started: who gives way instead, and whether that leaves us alone.
@@ -130,7 +130,7 @@ impl<C> Pool<C> {
         state.standing -= 1;
         let nobody_stands = state.standing == 0;
         let give_way = if nobody_stands { state.oldest_but(ticket) } else { None };
-        let alone = nobody_stands && give_way.is_none();
+        let alone = nobody_stands && give_way.is_none() && !state.closing;
         self.tell(state);
         (give_way, alone)
     }

@@ -112,7 +112,7 @@ impl Probe {
         let mut request = String::with_capacity(256);
         // Writing to a string does not fail.
         let _ = write!(request, "GET {} HTTP/1.1\r\nHost: {}\r\n", self.endpoint.path(), self.address);
-        request.push_str(concat!("User-Agent: baton-health/", env!("CARGO_PKG_VERSION"), "\r\nAccept: application/json\r\n"));
+        request.push_str(concat!("User-Agent: baton-health/", env!("CARGO_PKG_VERSION"), "\r\n"));
         let seconds = self.timeout.as_secs();
         if seconds > 0 {
             let _ = write!(request, "Prefer: wait={seconds}\r\n");

@@ -1,5 +1,6 @@
 //! Accept, make room, one thread for each request, answer, linger, drain.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -190,11 +191,12 @@ impl Shared {
         let time = self.request_timeout;
         // Before this thread waits for anything or anybody, another one has to stand in `accept`; where
         // none is to be had, nobody else is answered until this one is done.
+        let owed = Cell::new(ticket);
         let may_wait = || {
-            hurry == Hurry::No || self.make_room(ticket) || {
+            hurry == Hurry::No || self.make_room(owed.get()) || {
                 // Everyone may only just have come: in a moment somebody has answered, or stalls.
                 self.pool.wait_for_return(PATIENCE);
-                self.make_room(ticket)
+                self.make_room(owed.get())
             }
         };
         let long = || if may_wait() { time } else { time.min(ALONE_TIMEOUT) };
@@ -212,8 +214,8 @@ impl Shared {
                 answer::answer(&self.checks, &request, peer, &may_wait, text, answer);
                 request.content || excess
             }
-            Heard::Refused(status) => {
-                answer::refuse(status, text, answer);
+            Heard::Refused(status, head_only) => {
+                answer::refuse(status, head_only, text, answer);
                 true
             }
         };
@@ -224,11 +226,11 @@ impl Shared {
         // Closing while the client sends would reset the connection, and take the answer from it
         // (RFC 9112 section 9.6). Where nothing more can come, closing is all there is to do.
         if timed.write_all(answer).is_ok() && more_to_come && stream.shutdown(Shutdown::Write).is_ok() {
-            let ticket = self.pool.owes(&stream);
+            owed.set(self.pool.owes(&stream));
             // At shutdown debts are called in once; those made later have to end on their own.
             let grace = if self.pool.is_closing() { DRAIN_GRACE.min(time) } else { long() };
             linger(&Timed { stream: &*stream, deadline: after(Instant::now(), grace) });
-            let _ = self.pool.settled(ticket);
+            let _ = self.pool.settled(owed.get());
         }
     }
 
@@ -240,11 +242,11 @@ impl Shared {
         }
         if room.start_thread {
             if let Err(error) = self.start_thread() {
-                self.short_of("start a thread", &error);
                 let (give_way, alone) = self.pool.not_started(ticket);
                 if let Some(connection) = give_way {
                     hang_up(&connection);
                 }
+                self.short_of("start a thread", &error);
                 return !alone;
             }
         }
@@ -266,10 +268,10 @@ impl Shared {
                 return false;
             }
         }
-        self.short_of("accept a connection", error);
         if let Some(connection) = self.pool.oldest_debtor() {
             hang_up(&connection);
         }
+        self.short_of("accept a connection", error);
         self.pool.wait_for_return(BACKOFF);
         true
     }
@@ -296,8 +298,8 @@ impl Shared {
 enum Heard<'a> {
     /// A whole head, and whether more than that has come.
     Request(Request<'a>, bool),
-    /// Something that is refused with this status.
-    Refused(Status),
+    /// Something that is refused with this status, and whether a body would be one too many.
+    Refused(Status, bool),
     /// Nothing that could be answered, or nobody who would hear it.
     Nothing,
 }
@@ -316,11 +318,13 @@ fn hear<'a>(stream: &TcpStream, head: &'a mut Vec<u8>, first: Instant, second: i
         head.resize(size, 0);
         match timed.read(head.get_mut(filled..).unwrap_or_default()) {
             Ok(0) if filled == 0 => return Heard::Nothing,
-            Ok(0) => return Heard::Refused(Status::BadRequest),
+            Ok(0) => return Heard::Refused(Status::BadRequest, http::asks_for_head(head.get(..filled).unwrap_or_default())),
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => match second.take() {
                 Some(second) => timed.deadline = second(),
-                None if filled > 0 => return Heard::Refused(Status::RequestTimeout),
+                None if filled > 0 => {
+                    return Heard::Refused(Status::RequestTimeout, http::asks_for_head(head.get(..filled).unwrap_or_default()));
+                }
                 None => return Heard::Nothing,
             },
             Err(_) => return Heard::Nothing,
@@ -328,7 +332,7 @@ fn hear<'a>(stream: &TcpStream, head: &'a mut Vec<u8>, first: Instant, second: i
         match http::request(head.get(..filled).unwrap_or_default()) {
             Ok(None) => {}
             Ok(Some(_)) => break,
-            Err(status) => return Heard::Refused(status),
+            Err(status) => return Heard::Refused(status, http::asks_for_head(head.get(..filled).unwrap_or_default())),
         }
     }
     match http::request(head.get(..filled).unwrap_or_default()) {

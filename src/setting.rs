@@ -97,8 +97,12 @@ impl Setting {
     }
 
     /// Allows whole numbers in this range only; [`Settings::number`](crate::Settings::number) then reads it.
+    /// It makes no difference to a secret.
     pub const fn range(mut self, range: RangeInclusive<u64>) -> Setting {
-        self.kind = Kind::Number(*range.start(), *range.end());
+        // A secret stays one, whatever else it is.
+        if !matches!(self.kind, Kind::Secret) {
+            self.kind = Kind::Number(*range.start(), *range.end());
+        }
         self
     }
 

@@ -219,7 +219,7 @@ fn who_waits_for_a_verdict_is_answered_before_it_ends() {
     daemon.signal("TERM");
     let json = unhealthy(client);
     let reason = json.at("details.validation_error").unwrap_or_default();
-    assert!(reason.starts_with("validation has not finished after "), "{json:?}");
+    assert!(reason.starts_with("the connector is shutting down"), "{json:?}");
     assert_eq!(daemon.exit(), Some(0));
 }
 
@@ -281,4 +281,35 @@ fn unhealthy(client: TcpStream) -> Json {
     let json = answer.json();
     assert_eq!((answer.status, json.at("status")), (503, Some("unhealthy")), "{answer:?}");
     json
+}
+
+/// A standard error that is full, and that nobody reads.
+#[cfg(target_os = "linux")]
+fn stuck() -> (std::os::unix::net::UnixStream, std::process::Stdio) {
+    use std::io::Write;
+    let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    while (&writer).write(&[0; 4096]).is_ok() {}
+    while (&writer).write(&[0]).is_ok() {}
+    writer.set_nonblocking(false).unwrap();
+    (reader, std::os::fd::OwnedFd::from(writer).into())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    use crate::program::{Running, run, until};
+    let source = Source::new();
+    let (_reader, stderr) = stuck();
+    let mut daemon = Running::start(source.program(&["--health-check", "--health-check-port=0"]).stderr(stderr));
+    let tasks = format!("/proc/{}/task", daemon.id());
+    // The connector has its own thread once the server has said that it listens.
+    until("the connector", || {
+        let names =
+            std::fs::read_dir(&tasks).ok()?.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.into_iter().any(|name| name.trim() == "connector").then_some(())
+    });
+    let sent = run(std::process::Command::new("kill").args(["-TERM", &daemon.id().to_string()]));
+    assert_eq!(sent.code, Some(0));
+    assert_eq!(daemon.wait().code(), Some(0));
 }

@@ -65,7 +65,7 @@ fn the_request_is_a_plain_get_sent_once() {
         assert_eq!(outcome.complaint(), format!("baton-passwd: health-check: http://{address}{path}: status 503 no"));
         let version = env!("CARGO_PKG_VERSION");
         let expected = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: baton-health/{version}\r\nAccept: application/json\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: baton-health/{version}\r\n\
              Prefer: wait={wait}\r\nConnection: close\r\n\r\n"
         );
         assert_eq!(server.request(), expected);

@@ -116,6 +116,8 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["health-check", "--endpoint"], "--endpoint needs a value: health, ready or live"),
         (&["--passwd"], "--passwd needs a value: one that is not empty"),
         (&["--bogus"], "unknown flag --bogus (see --help)"),
+        (&["--help=1"], "unexpected value \"1\" (see --help)"),
+        (&["-V1"], "unexpected value \"1\" (see --help)"),
         (&["--bogus=1"], "unknown flag --bogus (see --help)"),
         (&["--Health-Check"], "unknown flag --Health-Check (see --help)"),
         (&["--health"], "unknown flag --health (see --help)"),

@@ -14,6 +14,20 @@ fn server() -> Server {
 }
 
 #[test]
+fn head_gets_no_body_whatever_the_answer() {
+    let server = server();
+    for (request, status) in [
+        ("HEAD /live HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("HEAD /nope HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        ("HEAD /live HTTP/1.1\r\n\r\n", 400),
+        ("\r\nHEAD /live HTTP/2.0\r\n\r\n", 505),
+    ] {
+        let text = Client::that_sent(server.address(), request).text().unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")) && text.ends_with("\r\n\r\n"), "{request:?}: {text:?}");
+    }
+}
+
+#[test]
 fn what_is_no_request_is_refused_with_the_right_status() {
     let server = server();
     for (request, status) in [

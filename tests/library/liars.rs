@@ -79,7 +79,7 @@ fn a_probe_asks_one_plain_question() {
         request,
         format!(
             "GET /ready HTTP/1.1\r\nHost: {address}\r\nUser-Agent: baton-health/{version}\r\n\
-             Accept: application/json\r\nPrefer: wait=7\r\nConnection: close\r\n\r\n"
+             Prefer: wait=7\r\nConnection: close\r\n\r\n"
         )
     );
 }
