@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use baton_health::{App, BoxError, Connector, Level, Setting, Settings, Stop, log};
 
-/// How long one call upstream may take: shorter than any probe waits, so that `validate` can say why.
+/// How long each step of a call upstream may take, the look-up of its name excepted: shorter than
+/// the probe's 5 s, so that `validate` can say why.
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(3);
 
 struct MyConnector {
@@ -47,7 +48,7 @@ impl MyConnector {
         Ok(connector)
     }
 
-    /// One GET, HTTP/1.0 so that the body ends where the connection does. Every step has a timeout.
+    /// One GET, HTTP/1.0 so that the body ends where the connection does. Every step but the look-up has a timeout.
     fn get(&self, path: &str) -> Result<String, BoxError> {
         let address = self.upstream.to_socket_addrs()?.next().ok_or("the upstream's name has no address")?;
         let mut stream = TcpStream::connect_timeout(&address, UPSTREAM_TIMEOUT)?;
