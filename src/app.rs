@@ -16,6 +16,7 @@ use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, never};
 use crate::limits::DRAIN_GRACE;
 use crate::log::{Event, Log};
+use crate::report::Address;
 use crate::server::HealthServer;
 use crate::setting::Setting;
 use crate::settings::Settings;
@@ -153,6 +154,8 @@ type Connect = Box<dyn FnOnce(&Settings) -> Result<Arc<dyn Connector>, BoxError>
 type Trouble = (&'static str, String);
 
 /// Runs the connector, beside its health server if that is wanted, until it ends or is told to.
+// Not inlined: a probe then does not have it in memory.
+#[inline(never)]
 fn daemon(mut config: Config, health_check: bool, settings: Settings, connect: Connect) -> ExitCode {
     let log = Log(Arc::clone(&config.on_event));
     match run(&log, &mut config, health_check, settings, connect) {
@@ -171,7 +174,8 @@ fn run(log: &Log, config: &mut Config, health_check: bool, settings: Settings, c
     report_death(config, &sender);
     let address = config.address;
     let server = if health_check { Some(HealthServer::bind(config.clone())) } else { None };
-    let server = server.transpose().map_err(|error| ("listen", [&address.to_string(), ": ", &error.to_string()].concat()))?;
+    let server =
+        server.transpose().map_err(|error| ("listen", [&Address(address).to_string(), ": ", &error.to_string()].concat()))?;
     let work = Arc::new(Work {
         log: log.clone(),
         server,

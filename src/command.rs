@@ -164,6 +164,7 @@ impl Table {
     }
 
     /// What `--help` shows.
+    #[cold]
     pub(crate) fn help(&self, program: &str, version: &str, about: &str) -> String {
         let gap = if about.is_empty() { "\n" } else { "\n\n" };
         let mut out = [

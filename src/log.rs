@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::report;
+use crate::report::{self, Address};
 
 /// How much attention a line wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,7 +105,7 @@ impl Event<'_> {
     /// What belongs to it, by name.
     fn for_each_field(&self, mut each: impl FnMut(&str, &dyn fmt::Display)) {
         match self {
-            Event::Listening { address } => each("address", address),
+            Event::Listening { address } => each("address", &Address(*address)),
             Event::Unhealthy { reason } => each("reason", reason),
             Event::Panicked { message } => each("error", message),
             Event::Scarce { what, error } => {

@@ -1,7 +1,7 @@
 //! Ask one endpoint one question.
 
 use std::error::Error;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::deadline::{Timed, after, left, milliseconds};
 use crate::endpoint::{Endpoint, reachable};
 use crate::http::{self, Malformed};
 use crate::limits::{MAX_RESPONSE_HEAD, MAX_SHOWN_BODY, USUAL_HEAD};
-use crate::report;
+use crate::report::{self, Address, push_digits};
 
 /// One question to one endpoint: a plain HTTP/1.1 GET, whose answer is 200 or a failure.
 ///
@@ -110,12 +110,14 @@ impl Probe {
 
     fn request(&self) -> String {
         let mut request = String::with_capacity(256);
-        // Writing to a string does not fail.
-        let _ = write!(request, "GET {} HTTP/1.1\r\nHost: {}\r\n", self.endpoint.path(), self.address);
-        request.push_str(concat!("User-Agent: baton-health/", env!("CARGO_PKG_VERSION"), "\r\n"));
+        request.extend(["GET ", self.endpoint.path(), " HTTP/1.1\r\nHost: "]);
+        Address(self.address).push(&mut request);
+        request.push_str(concat!("\r\nUser-Agent: baton-health/", env!("CARGO_PKG_VERSION"), "\r\n"));
         let seconds = self.timeout.as_secs();
         if seconds > 0 {
-            let _ = write!(request, "Prefer: wait={seconds}\r\n");
+            request.push_str("Prefer: wait=");
+            push_digits(&mut request, seconds, 1);
+            request.push_str("\r\n");
         }
         request.push_str("Connection: close\r\n\r\n");
         request
@@ -216,7 +218,7 @@ impl From<Malformed> for ProbeFailure {
 
 impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}: ", self.address, self.endpoint.path())?;
+        write!(f, "http://{}{}: ", Address(self.address), self.endpoint.path())?;
         self.failure.fmt(f)
     }
 }
