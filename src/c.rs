@@ -1,8 +1,9 @@
-//! The only unsafe code: four functions of the C library that std has no words for.
+//! The only unsafe code: what the C library has and std has no words for.
 #![allow(unsafe_code, reason = "std has no signals, and no standard output without a buffer")]
 
 use std::ffi::{c_int, c_short};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[repr(C)]
 struct PollFd {
@@ -44,12 +45,19 @@ pub(crate) fn write_some(descriptor: c_int, bytes: &[u8]) -> Option<usize> {
     usize::try_from(unsafe { write(descriptor, bytes.as_ptr(), bytes.len()) }).ok()
 }
 
+const POLLOUT: c_short = 0x4;
+const POLLNVAL: c_short = 0x20;
+
+/// What of `events` has happened to an open file, or goes wrong there, within that time; 0 is nothing.
+fn happened(descriptor: c_int, events: c_short, milliseconds: c_int) -> c_short {
+    let mut file = PollFd { descriptor, events, happened: 0 };
+    // SAFETY: the pointer is to one entry, which lives until the call returns.
+    if unsafe { poll(&raw mut file, 1, milliseconds) } > 0 { file.happened } else { 0 }
+}
+
 /// Whether a little can be written without waiting for longer than that; or whether trying tells why not.
 pub(crate) fn can_write(descriptor: c_int, milliseconds: c_int) -> bool {
-    const POLLOUT: c_short = 4;
-    let mut file = PollFd { descriptor, events: POLLOUT, happened: 0 };
-    // SAFETY: the pointer is to one entry, which lives until the call returns.
-    unsafe { poll(&raw mut file, 1, milliseconds) > 0 }
+    happened(descriptor, POLLOUT, milliseconds) != 0
 }
 
 /// Ends the process, now: nothing is flushed, dropped or waited for.
@@ -58,10 +66,34 @@ pub(crate) fn exit_at_once(code: c_int) -> ! {
     unsafe { _exit(code) }
 }
 
+const STDOUT: c_int = 1;
+
+/// The program was started without standard output. std opens /dev/null in its place, and what is
+/// written there fails no more; so this has to be found out before.
+static WITHOUT_STDOUT: AtomicBool = AtomicBool::new(false);
+
+#[cfg_attr(miri, allow(dead_code))]
+extern "C" fn look_for_stdout() {
+    if happened(STDOUT, 0, 0) & POLLNVAL != 0 {
+        WITHOUT_STDOUT.store(true, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: the section is an array of pointers to functions, which are called before `main` (System V ABI,
+// "Initialization and Termination Functions"). This one needs nothing that std prepares.
+#[cfg(not(miri))]
+#[used]
+#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
+#[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
+static BEFORE_MAIN: extern "C" fn() = look_for_stdout;
+
 /// Writes all of `text` to standard output. `io::stdout()` would do it with a buffer, whose upkeep
 /// costs the probe more than the word that it has to write.
 pub(crate) fn print(mut text: &[u8]) -> io::Result<()> {
-    const STDOUT: c_int = 1;
+    const EBADF: i32 = 9;
+    if WITHOUT_STDOUT.load(Ordering::Relaxed) {
+        return Err(io::Error::from_raw_os_error(EBADF));
+    }
     while !text.is_empty() {
         match write_some(STDOUT, text) {
             Some(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -76,7 +76,7 @@
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
 //! ```text
-//! app       c command config connector deadline limits log server setting settings signal spawn stop
+//! app       c command config connector deadline limits log report server setting settings signal spawn stop
 //! command   endpoint probe setting settings
 //! settings  config connector setting
 //! setting   config endpoint report

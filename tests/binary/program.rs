@@ -45,6 +45,17 @@ where
     command
 }
 
+/// The same command, started without standard output: its descriptor is closed.
+pub(crate) fn without_stdout(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(command.get_program()).args(command.get_args());
+    for (name, _) in command.get_envs().filter(|(_, value)| value.is_none()) {
+        shell.env_remove(name);
+    }
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
+}
+
 /// A process that is killed when its test is done with it.
 pub(crate) struct Running(Child);
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::daemon::log_line;
-use crate::program::{Outcome, program, run};
+use crate::program::{Outcome, program, run, without_stdout};
 use crate::server;
 use crate::source::Source;
 
@@ -264,6 +264,8 @@ fn output_that_cannot_be_written_is_a_failure() {
             let complaint = outcome.complaint();
             assert!(complaint.starts_with("baton-passwd: cannot write to standard output: "), "{complaint}");
         }
+        let outcome = run(&mut without_stdout(&program(arguments)));
+        assert_eq!(outcome.complaint(), "baton-passwd: cannot write to standard output: Bad file descriptor (os error 9)");
     }
     // Neither does it matter, or make anything worse, when there is nobody to complain to.
     let (nowhere, _kept) = server::nobody();
