@@ -9,36 +9,52 @@ use crate::endpoint::Endpoint;
 use crate::http::{self, Host, Method, Request, Status};
 use crate::report::{self, Details};
 
-/// The answer to a request from `peer`, into `out`; `text` is for the body. Whoever has
+/// What a request asks, without the bytes that say it.
+pub(crate) struct Question {
+    method: Method,
+    endpoint: Option<Endpoint>,
+    host: Host,
+    wait: Option<Duration>,
+}
+
+impl From<Request<'_>> for Question {
+    fn from(request: Request<'_>) -> Question {
+        let wait = request.wait.map(|seconds| Duration::from_secs(seconds.into()));
+        Question { method: request.method, endpoint: Endpoint::from_path(request.path), host: request.host, wait }
+    }
+}
+
+/// The answer to a question from `peer`, into `out`; `text` is for the body. Whoever has
 /// to wait for the connector asks `may_wait` first.
 pub(crate) fn answer(
     checks: &Arc<Checks>,
-    request: &Request<'_>,
+    question: &Question,
     peer: IpAddr,
     may_wait: &dyn Fn() -> bool,
     text: &mut String,
     out: &mut Vec<u8>,
 ) {
-    let endpoint = match request.method {
+    let head_only = match question.method {
         Method::Other => return refuse(Status::MethodNotAllowed, false, text, out),
-        Method::Get | Method::Head => Endpoint::from_path(request.path),
+        Method::Head => true,
+        Method::Get => false,
     };
-    let Some(endpoint) = endpoint else { return refuse(Status::NotFound, request.method == Method::Head, text, out) };
+    let Some(endpoint) = question.endpoint else { return refuse(Status::NotFound, head_only, text, out) };
     let outcome = match endpoint {
-        Endpoint::Health => checks.health(request.wait.map(|seconds| Duration::from_secs(seconds.into())), may_wait),
+        Endpoint::Health => checks.health(question.wait, may_wait),
         Endpoint::Ready => checks.ready(may_wait),
         Endpoint::Live => Ok(()),
     };
     // A web page can point a name of its own at our loopback address and read what we say; it
     // cannot keep that name out of Host.
-    let trusted = peer.to_canonical().is_loopback() && request.host == Host::Literal;
+    let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal;
     let reason = outcome.as_ref().err().map(ToString::to_string);
     let details = outcome.as_ref().err().map(|failure| details(endpoint, failure, trusted, reason.as_deref().unwrap_or_default()));
     let status = if details.is_none() { Status::Ok } else { Status::Unavailable };
     let now = SystemTime::now();
     text.clear();
     report::body(text, endpoint, now, details);
-    respond(status, now, text, request.method == Method::Head, out);
+    respond(status, now, text, head_only, out);
 }
 
 /// The wire format's words for a failure. Only a client that may have it gets the connector's own text.

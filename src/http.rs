@@ -374,16 +374,15 @@ type Halves<'a> = (&'a [u8], &'a [u8]);
 /// The first line and what follows it, or `None` while its end has not come. The line ends in LF,
 /// with or without a CR before it (RFC 9112 section 2.2); any other CR, and every byte that is not
 /// `allowed`, makes it malformed as soon as it has come.
-fn line(bytes: &[u8], allowed: fn(u8) -> bool) -> Result<Option<Halves<'_>>, Malformed> {
-    let (text, after) = match split(bytes, b'\n') {
-        Some((text, after)) => (text, Some(after)),
-        None => (bytes, None),
+fn line(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<Option<Halves<'_>>, Malformed> {
+    let Some((text, rest)) = bytes.iter().position(|&byte| !allowed(byte)).and_then(|at| bytes.split_at_checked(at)) else {
+        return Ok(None);
     };
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    if !text.iter().all(|&byte| allowed(byte)) {
-        return Err(Malformed);
+    match rest {
+        [b'\n', after @ ..] | [b'\r', b'\n', after @ ..] => Ok(Some((text, after))),
+        b"\r" => Ok(None),
+        _ => Err(Malformed),
     }
-    Ok(after.map(|after| (text, after)))
 }
 
 /// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). Space before the colon and lines

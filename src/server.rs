@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::answer;
+use crate::answer::{self, Question};
 use crate::checks::Checks;
 use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::{Timed, after};
-use crate::http::{self, Request, Status};
+use crate::http::{self, Status};
 use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, DRAIN_GRACE, IDLE, MAX_REQUEST_HEAD, PATIENCE, STANDING, USUAL_HEAD};
 use crate::listener::{Listener, Meaning};
 use crate::log::{Event, Log};
@@ -210,9 +210,9 @@ impl Shared {
         }
         let more_to_come = match heard {
             Heard::Nothing => return,
-            Heard::Request(request, excess) => {
-                answer::answer(&self.checks, &request, peer, &may_wait, text, answer);
-                request.content || excess
+            Heard::Question(question, more_to_come) => {
+                answer::answer(&self.checks, &question, peer, &may_wait, text, answer);
+                more_to_come
             }
             Heard::Refused(status, head_only) => {
                 answer::refuse(status, head_only, text, answer);
@@ -295,9 +295,9 @@ impl Shared {
 }
 
 /// What a connection has said before its deadline.
-enum Heard<'a> {
-    /// A whole head, and whether more than that has come.
-    Request(Request<'a>, bool),
+enum Heard {
+    /// A whole head, and whether the client may go on sending.
+    Question(Question, bool),
     /// Something that is refused with this status, and whether a body would be one too many.
     Refused(Status, bool),
     /// Nothing that could be answered, or nobody who would hear it.
@@ -306,7 +306,7 @@ enum Heard<'a> {
 
 /// Reads a head, in as many pieces as it comes, until the first deadline and then until a second one,
 /// which is asked for when the first is over.
-fn hear<'a>(stream: &TcpStream, head: &'a mut Vec<u8>, first: Instant, second: impl FnOnce() -> Instant) -> Heard<'a> {
+fn hear(stream: &TcpStream, head: &mut Vec<u8>, first: Instant, second: impl FnOnce() -> Instant) -> Heard {
     let mut timed = Timed { stream, deadline: first };
     let mut second = Some(second);
     let mut filled = 0;
@@ -329,18 +329,15 @@ fn hear<'a>(stream: &TcpStream, head: &'a mut Vec<u8>, first: Instant, second: i
             },
             Err(_) => return Heard::Nothing,
         }
-        match http::request(head.get(..filled).unwrap_or_default()) {
+        let come = head.get(..filled).unwrap_or_default();
+        match http::request(come) {
             Ok(None) => {}
-            Ok(Some(_)) => break,
-            Err(status) => return Heard::Refused(status, http::asks_for_head(head.get(..filled).unwrap_or_default())),
+            Ok(Some(request)) => {
+                let more_to_come = request.content || filled > request.len;
+                return Heard::Question(request.into(), more_to_come);
+            }
+            Err(status) => return Heard::Refused(status, http::asks_for_head(come)),
         }
-    }
-    match http::request(head.get(..filled).unwrap_or_default()) {
-        Ok(Some(request)) => {
-            let excess = filled > request.len;
-            Heard::Request(request, excess)
-        }
-        _ => Heard::Nothing,
     }
 }
 
