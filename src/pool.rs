@@ -153,12 +153,12 @@ impl<C> Pool<C> {
         self.state().owe(connection)
     }
 
-    /// A thread is done with a connection. True: it stands again; false: it ends. `idled` says that
-    /// it had nothing to do for long before that connection.
+    /// A thread is done with a connection. True: it stands again; false: it ends, since enough others
+    /// stand. While many stall, more are enough than otherwise.
     #[must_use]
-    pub(crate) fn returns(&self, idled: bool) -> bool {
+    pub(crate) fn returns(&self) -> bool {
         let mut state = self.state();
-        let enough = if idled { STANDING } else { MAX_STANDING };
+        let enough = if state.debtors.len() < FEW_DEBTORS { STANDING } else { MAX_STANDING };
         let stays = !state.closing && state.standing < enough;
         if stays {
             state.standing += 1;
@@ -308,7 +308,7 @@ mod tests {
             let (ticket, hurry) = pool.accepted(&Arc::new(name));
             assert_eq!(hurry, Hurry::No);
             assert!(pool.settled(ticket));
-            assert!(pool.returns(true));
+            assert!(pool.returns());
         }
         assert_eq!(pool.standing(), STANDING);
     }
@@ -343,7 +343,7 @@ mod tests {
         let (first, _) = pool.accepted(&Arc::new(1));
         let (second, hurry) = pool.accepted(&Arc::new(2));
         assert_eq!(hurry, Hurry::Soon);
-        assert!(pool.settled(first) && pool.returns(false));
+        assert!(pool.settled(first) && pool.returns());
         let room = pool.make_room(second);
         assert!(!room.start_thread && room.give_way.is_none() && !room.alone);
     }
@@ -360,7 +360,7 @@ mod tests {
             let (ticket, room) = accept(&pool, name);
             assert_eq!(room.unwrap().give_way.as_deref(), Some(&gives_way));
             assert!(!pool.settled(tickets.get(gives_way as usize).copied().unwrap_or(last)), "it was told to go");
-            assert!(pool.returns(false), "its thread stands again");
+            assert!(pool.returns(), "its thread stands again");
             last = if last == 0 { ticket } else { last };
         }
         assert!(pool.state().threads <= MAX + STANDING);
@@ -377,7 +377,7 @@ mod tests {
         // Its thread is not back yet, but nobody else has to go for that.
         let (ticket, hurry) = pool.accepted(&Arc::new(101));
         assert_eq!(hurry, Hurry::Now);
-        assert!(pool.settled(ticket) && pool.returns(false));
+        assert!(pool.settled(ticket) && pool.returns());
         assert!(pool.make_room(ticket).give_way.is_none());
     }
 
@@ -390,7 +390,7 @@ mod tests {
         let (gives_way, alone) = pool.not_started(second);
         assert_eq!((gives_way.as_deref(), alone), (Some(&1), false));
         // Its thread has come back, and nobody else owes: now we are alone.
-        assert!(pool.returns(false));
+        assert!(pool.returns());
         let (third, room) = accept(&pool, 3);
         assert!(room.unwrap().start_thread);
         assert!(pool.settled(second));
@@ -400,20 +400,21 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_were_busy_stay_up_to_a_limit_and_idle_ones_end() {
+    fn whoever_comes_back_to_enough_others_ends() {
         let pool = Pool::<u32>::new(64);
-        let busy = 40;
-        let tickets: Vec<_> = (0..busy).map(|name| accept(&pool, name).0).collect();
-        let stayed = tickets.into_iter().filter(|ticket| pool.settled(*ticket) && pool.returns(false)).count();
-        assert_eq!((stayed, pool.standing()), (MAX_STANDING - 1, MAX_STANDING));
-        let mut probes = 0;
-        while pool.standing() > STANDING {
-            let (ticket, room) = accept(&pool, 0);
-            assert!(pool.settled(ticket) && room.is_none());
-            let _ = pool.returns(true);
-            probes += 1;
+        let tickets: Vec<_> = (0..40).map(|name| accept(&pool, name).0).collect();
+        let mut stood = 0;
+        for ticket in tickets {
+            assert!(pool.settled(ticket));
+            stood = stood.max(pool.standing() + usize::from(pool.returns()));
         }
-        assert_eq!((probes, pool.state().threads), (MAX_STANDING - STANDING, STANDING));
+        assert_eq!((stood, pool.standing()), (MAX_STANDING, MAX_STANDING));
+        // Those who stayed while many stalled go with the next few requests.
+        for left in (STANDING..MAX_STANDING).rev() {
+            let (ticket, room) = accept(&pool, 0);
+            assert!(pool.settled(ticket) && room.is_none() && !pool.returns());
+            assert_eq!((pool.standing(), pool.state().threads), (left, left));
+        }
     }
 
     #[test]
@@ -427,7 +428,7 @@ mod tests {
         pool.wait_settled(Instant::now(), |_| told.set(told.get() + 1));
         assert_eq!(told.get(), 2);
         assert!(!pool.settled(first));
-        assert!(!pool.returns(false) && !pool.returns(false));
+        assert!(!pool.returns() && !pool.returns());
         pool.wait_ended(Instant::now());
         assert_eq!(pool.state().threads, 0);
     }
@@ -443,7 +444,7 @@ mod tests {
         while pool.state().waiting == 0 {
             std::thread::yield_now();
         }
-        assert!(pool.settled(ticket) && pool.returns(false));
+        assert!(pool.settled(ticket) && pool.returns());
         waiter.join().unwrap();
     }
 }

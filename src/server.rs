@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::{Timed, after};
 use crate::http::{self, Status};
-use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, DRAIN_GRACE, IDLE, MAX_REQUEST_HEAD, PATIENCE, STANDING, USUAL_HEAD};
+use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, DRAIN_GRACE, MAX_REQUEST_HEAD, PATIENCE, STANDING, USUAL_HEAD};
 use crate::listener::{Listener, Meaning};
 use crate::log::{Event, Log};
 use crate::pool::{Hurry, Pool, Ticket};
@@ -162,15 +162,13 @@ impl Shared {
     fn stand(self: Arc<Self>) {
         let mut buffers = Buffers::default();
         loop {
-            let stood = Instant::now();
             match self.listener.accept() {
                 Ok((stream, peer)) => {
-                    let accepted = Instant::now();
-                    self.serve(stream, peer.ip(), accepted, &mut buffers);
+                    self.serve(stream, peer.ip(), &mut buffers);
                     if self.shortage.is_over() {
                         self.log.emit(&Event::Recovered);
                     }
-                    if !self.pool.returns(accepted.duration_since(stood) > IDLE) {
+                    if !self.pool.returns() {
                         return;
                     }
                 }
@@ -185,7 +183,8 @@ impl Shared {
     }
 
     /// One connection from accept to close: one request, one answer.
-    fn serve(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, accepted: Instant, buffers: &mut Buffers) {
+    fn serve(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, buffers: &mut Buffers) {
+        let accepted = Instant::now();
         let stream = Arc::new(stream);
         let (ticket, hurry) = self.pool.accepted(&stream);
         let time = self.request_timeout;
