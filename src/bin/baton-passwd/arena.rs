@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Bytes: somewhat more than a probe asks for.
 const SIZE: usize = 8 * 1024;
 
+/// In this order, so that the count lies in the first page that is handed out, and takes none of its own.
+#[repr(C)]
 pub(crate) struct Arena {
-    space: UnsafeCell<[u8; SIZE]>,
-    /// How much of it is handed out; only ever grows.
+    /// How much of the space is handed out; only ever grows.
     used: AtomicUsize,
+    space: UnsafeCell<[u8; SIZE]>,
 }
 
 // SAFETY: `used` gives every caller a piece of `space` that nobody else gets; nobody else reads or
@@ -24,7 +26,7 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     pub(crate) const fn new() -> Arena {
-        Arena { space: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0) }
+        Arena { used: AtomicUsize::new(0), space: UnsafeCell::new([0; SIZE]) }
     }
 
     /// Where in the space a piece of that layout starts, if there still is room for it.
