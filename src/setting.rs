@@ -121,10 +121,12 @@ impl Setting {
         if self.scope == Scope::Probe {
             return None;
         }
-        let mut name = String::with_capacity("BATON_".len() + self.name.len());
-        name.push_str("BATON_");
-        name.extend(self.name.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_uppercase() }));
-        Some(name)
+        let mut name = ["BATON_", self.name].concat().into_bytes();
+        for byte in &mut name {
+            *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
+        }
+        // Still the same text: only ASCII was changed.
+        String::from_utf8(name).ok()
     }
 
     /// What is allowed, for an error message.
