@@ -26,14 +26,8 @@ const MAX_TIMEOUT: u64 = 3600;
 /// The rows that every connector has.
 const OWN_ROWS: [Setting; 5] = [
     Setting::flag(HEALTH_CHECK).help("Enable the health check server").scope(Scope::Server),
-    Setting::new(PORT, "PORT", "8081")
-        .range(0..=65535)
-        .help("Port of the health check server; 0 means any free one")
-        .scope(Scope::Both),
-    Setting::new(BIND_ADDRESS, "ADDRESS", "127.0.0.1")
-        .kind(Kind::Address)
-        .help("Address of the health check server: an IP address or localhost")
-        .scope(Scope::Both),
+    Setting::new(PORT, "PORT", "8081").range(0..=65535).help("Port; the server takes any free one for 0").scope(Scope::Both),
+    Setting::new(BIND_ADDRESS, "ADDRESS", "127.0.0.1").kind(Kind::Address).help("An IP address or localhost").scope(Scope::Both),
     Setting::new(ENDPOINT, "ENDPOINT", "health")
         .kind(Kind::Endpoint)
         .help("What to ask: health, ready or live")
@@ -181,12 +175,13 @@ impl Table {
             " health-check [FLAGS]   ask a running connector how it is\n",
         ]
         .concat();
-        for (title, scopes) in [
-            ("Connector", &[Scope::Connector][..]),
-            ("Health check server", &[Scope::Server, Scope::Both]),
-            ("health-check", &[Scope::Probe, Scope::Both]),
+        for (title, scope) in [
+            ("Connector", Scope::Connector),
+            ("Health check server", Scope::Server),
+            ("Where it listens, and health-check asks", Scope::Both),
+            ("health-check", Scope::Probe),
         ] {
-            let rows = self.0.iter().filter(|row| scopes.contains(&row.scope));
+            let rows = self.0.iter().filter(|row| row.scope == scope);
             for (count, row) in rows.enumerate() {
                 if count == 0 {
                     out.extend(["\n", title, ":\n"]);
@@ -359,8 +354,8 @@ mod tests {
         let rows: &[(Given<'_>, Result<&str, &str>)] = &[
             ((&[], &[]), missing),
             ((&[], &[("BATON_DOMAIN", "")]), missing),
-            ((&["--domain="], &[("BATON_DOMAIN", "a")]), Err("invalid --domain \"\": expected one that is not empty")),
-            ((&["--domain"], &[]), Err("--domain needs a value: one that is not empty")),
+            ((&["--domain="], &[("BATON_DOMAIN", "a")]), Err("invalid --domain \"\": expected any text but the empty one")),
+            ((&["--domain"], &[]), Err("--domain needs a value: any text but the empty one")),
             ((&["--domain=a"], &[]), Ok("a")),
             ((&[], &[("BATON_DOMAIN", "a")]), Ok("a")),
         ];

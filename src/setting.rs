@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use crate::config::DEFAULT_ADDRESS;
 use crate::endpoint::Endpoint;
-use crate::report;
+use crate::report::{self, push_digits};
 
 /// A setting of a connector: a flag `--name=VALUE` and a variable `BATON_NAME`.
 ///
@@ -133,10 +133,14 @@ impl Setting {
     pub(crate) fn allowed(&self) -> String {
         match self.kind {
             Kind::Flag => "true or false (also 1 t T TRUE True, 0 f F FALSE False)".into(),
-            Kind::Number(from, to) => format!("a whole number from {from} to {to}"),
+            Kind::Number(from, to) => {
+                let mut text = String::from("a whole number from ");
+                push_range(&mut text, from, to);
+                text
+            }
             Kind::Address => "an IP address or localhost".into(),
             Kind::Endpoint => "health, ready or live".into(),
-            Kind::Text | Kind::Secret => "one that is not empty".into(),
+            Kind::Text | Kind::Secret => "any text but the empty one".into(),
         }
     }
 
@@ -191,11 +195,22 @@ impl Setting {
         for part in [open, name, equals, value, close, &variable, "\n      ", self.help] {
             out.push_str(part);
         }
+        if let Kind::Number(from, to) = self.kind {
+            out.push_str(" (");
+            push_range(out, from, to);
+            out.push(')');
+        }
         match self.default {
             Some(default) => out.extend([" [default: ", default, "]\n"]),
             None => out.push_str(" [required]\n"),
         }
     }
+}
+
+fn push_range(out: &mut String, from: u64, to: u64) {
+    push_digits(out, from, 1);
+    out.push_str(" to ");
+    push_digits(out, to, 1);
 }
 
 /// What somebody typed, in one line, bounded and fit for a terminal.

@@ -238,6 +238,10 @@ fn a_body_without_end_is_cut() {
         let outcome = run(probe(server.address).arg("--timeout=3600"));
         assert_eq!(happened(&outcome, server.address), format!("status 503 no: {}...", "x".repeat(2048)));
     }
+    // No more of it is waited for than is shown.
+    let server = Server::stalls_after(["HTTP/1.1 503 no\r\nContent-Length: 10000000\r\n\r\n", &"x".repeat(2049)].concat());
+    let outcome = run(probe(server.address).arg("--timeout=3600"));
+    assert_eq!(happened(&outcome, server.address), format!("status 503 no: {}...", "x".repeat(2048)));
     // Of a good answer nothing is read that is not needed.
     let server = Server::says_for_ever("HTTP/1.1 200 OK\r\n\r\n", "x".repeat(100_000), Pace::Flood);
     run(probe(server.address).arg("--timeout=3600")).succeeded_with("healthy\n");

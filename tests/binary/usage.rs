@@ -103,7 +103,7 @@ fn a_bad_boolean_timeout_interval_or_endpoint_is_refused() {
 fn arguments_that_mean_nothing_are_refused() {
     for (arguments, complaint) in [
         // An empty variable counts as unset; an empty flag is a value, and not an allowed one.
-        (&["--passwd="][..], "invalid --passwd \"\": expected one that is not empty"),
+        (&["--passwd="][..], "invalid --passwd \"\": expected any text but the empty one"),
         (&["--health-check-port="], &*format!("invalid --health-check-port \"\": {PORT}")),
         (&["--health-check-bind-address="], &format!("invalid --health-check-bind-address \"\": {ADDRESS}")),
         (&["--health-check="], &format!("invalid --health-check \"\": {BOOLEAN}")),
@@ -114,7 +114,7 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["health-check", "--timeout"], "--timeout needs a value: a whole number from 1 to 3600"),
         (&["--sync-interval"], "--sync-interval needs a value: a whole number from 1 to 86400"),
         (&["health-check", "--endpoint"], "--endpoint needs a value: health, ready or live"),
-        (&["--passwd"], "--passwd needs a value: one that is not empty"),
+        (&["--passwd"], "--passwd needs a value: any text but the empty one"),
         (&["--bogus"], "unknown flag --bogus (see --help)"),
         (&["--help=1"], "unexpected value \"1\" (see --help)"),
         (&["-V1"], "unexpected value \"1\" (see --help)"),
@@ -206,6 +206,9 @@ fn help_shows_every_flag_with_its_variable_and_default_and_the_exit_codes() {
         assert!(lines.next().is_some(), "no line for {flag}: {}", help.stdout);
         let about = lines.next().unwrap_or_default();
         assert!(about.ends_with(&format!(" [default: {default}]")), "{flag}: {about}");
+    }
+    for range in [" (0 to 65535) [default: 8081]", " (1 to 3600) [default: 5]", " (1 to 86400) [default: 60]"] {
+        assert_eq!(help.stdout.matches(range).count(), 1, "{range}: {}", help.stdout);
     }
     for line in [
         "  baton-passwd [FLAGS]                run the connector",

@@ -80,6 +80,7 @@ enum Reason {
     Empty(&'static str),
     NotANumber(&'static str),
     Repeated { first: usize },
+    NoUsers,
 }
 
 impl fmt::Display for Unusable {
@@ -97,6 +98,7 @@ impl fmt::Display for Unusable {
             Reason::Empty(what) => write!(f, "{what} is empty"),
             Reason::NotANumber(what) => write!(f, "{what} is not a number from 0 to 4294967295"),
             Reason::Repeated { first } => write!(f, "name already given in line {first}"),
+            Reason::NoUsers => f.write_str("no users in it"),
         }
     }
 }
@@ -132,20 +134,24 @@ impl Accounts {
             let [name, _, rest @ ..] = fields else { return Ok(()) };
             let [uid, gid, ..] = rest else { return Ok(()) };
             number(uid).ok_or(Reason::NotANumber("uid"))?;
-            let gid = number(gid).ok_or(Reason::NotANumber("gid"))?;
-            own.push(Record::new(Kind::Group, &gid.to_string(), line, (*name).to_owned()));
+            let id = number(gid).ok_or(Reason::NotANumber("gid"))?;
+            own.push(Record::new(Kind::Group, id, line, (*name).to_owned()));
             users.push(Record::new(Kind::User, name, line, rest.join(":")));
             Ok(())
         })?;
+        // No host is without: it is being written, or something else, and nobody is to be removed for that.
+        if users.is_empty() {
+            return Err(Unusable { file: passwd.file.to_owned(), line: 0, reason: Reason::NoUsers });
+        }
         let (users, own) = (passwd.unique(users)?, sorted(own));
 
         let mut groups = Vec::new();
         let mut memberships = Vec::new();
         group.each(4, |line, fields| {
             let [name, _, gid, listed] = fields else { return Ok(()) };
-            let id = number(gid).ok_or(Reason::NotANumber("gid"))?.to_string();
+            let id = number(gid).ok_or(Reason::NotANumber("gid"))?;
             groups.push(Record::new(Kind::Group, name, line, (*gid).to_owned()));
-            let first = own.partition_point(|record| record.name < id);
+            let first = own.partition_point(|record| *record.name < *id);
             let members = own.get(first..).unwrap_or_default().iter().take_while(|record| record.name == id);
             for user in members.map(|record| &*record.rest).chain(listed.split(',')) {
                 // Groups may list users that come from elsewhere: they are not for us to sync.
@@ -199,9 +205,11 @@ fn find<'a>(sorted: &'a [Record], kind: Kind, name: &str) -> Option<&'a Record> 
     sorted.get(at).filter(|record| record.kind == kind && record.name == name)
 }
 
-/// Decimal digits only: `parse` alone would take a sign.
-fn number(text: &str) -> Option<u32> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+/// A number of 32 bits, without the zeros it may start with. Decimal digits only: `parse` would take a sign.
+fn number(text: &str) -> Option<&str> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = digits && text.parse::<u32>().is_ok();
+    is_number.then(|| text.trim_start_matches('0'))
 }
 
 fn contents(file: &str) -> Result<Vec<u8>, Unusable> {
@@ -313,7 +321,7 @@ mod tests {
             ]
         );
         assert_eq!((accounts.count(Kind::User), accounts.count(Kind::Group), accounts.count(Kind::Membership)), (2, 3, 4));
-        assert_eq!(parse("", "").unwrap(), Accounts::default());
+        assert_eq!(parse(PASSWD, "").unwrap().count(Kind::Group), 0);
     }
 
     #[test]
@@ -345,14 +353,16 @@ mod tests {
             ("a:x:1:1::/\n", "", "passwd:1: 7 fields expected, 6 found"),
             ("a:x:1:1::/:/bin/sh\nrubbish\n", "", "passwd:2: 7 fields expected, 1 found"),
             (":x:1:1::/:/bin/sh\n", "", "passwd:1: name is empty"),
+            ("", "", "passwd: no users in it"),
+            ("# only a comment\n\n", "", "passwd: no users in it"),
             ("a:x:one:1::/:/bin/sh\n", "", "passwd:1: uid is not a number from 0 to 4294967295"),
             ("a:x:1:+1::/:/bin/sh\n", "", "passwd:1: gid is not a number from 0 to 4294967295"),
             ("a:x::1::/:/bin/sh\n", "", "passwd:1: uid is not a number from 0 to 4294967295"),
             ("a:x:4294967296:1::/:/bin/sh\n", "", "passwd:1: uid is not a number from 0 to 4294967295"),
             ("a:x:1:1:::\nb:x:2:1:::\n\na:x:3:1:::\n", "", "passwd:4: name already given in line 1"),
-            ("", "g:x:1\n", "group:1: 4 fields expected, 3 found"),
-            ("", "g:x:-1:\n", "group:1: gid is not a number from 0 to 4294967295"),
-            ("", "g:x:1:\n\ng:x:2:\n", "group:3: name already given in line 1"),
+            ("a:x:1:1:::\n", "g:x:1\n", "group:1: 4 fields expected, 3 found"),
+            ("a:x:1:1:::\n", "g:x:-1:\n", "group:1: gid is not a number from 0 to 4294967295"),
+            ("a:x:1:1:::\n", "g:x:1:\n\ng:x:2:\n", "group:3: name already given in line 1"),
         ] {
             assert_eq!(parse(passwd, group).unwrap_err().to_string(), expected);
         }
