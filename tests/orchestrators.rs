@@ -86,7 +86,7 @@ fn try_out(asked: &Asked, arguments: &[String]) -> Result<(), String> {
     }
     // Any free port, and sources that can be read on any machine; all else is as in the file.
     let mut child = program(asked, arguments)
-        .args(["--health-check-port=0", "--passwd=/dev/null", "--group=/dev/null"])
+        .args(["--health-check-port=0", "--passwd=/etc/passwd", "--group=/etc/group"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
