@@ -293,7 +293,7 @@ mod tests {
             assert_eq!(Address(text.parse().unwrap()).to_string(), text);
         }
         // Every pattern of zeros, digits of every length, IPv4 in IPv6, and what only looks like it.
-        for zeros in 0..=255_u8 {
+        for zeros in (0..=255_u8).step_by(if cfg!(miri) { 15 } else { 1 }) {
             for digits in [1_u16, 0xf, 0x10, 0xab, 0x100, 0x1000, 0xffff] {
                 let segments = std::array::from_fn(|place| if zeros >> place & 1 == 1 { 0 } else { digits });
                 same(SocketAddr::new(Ipv6Addr::from(segments).into(), u16::from(zeros) * 257));
