@@ -25,6 +25,7 @@ unsafe extern "C" {
     fn write(descriptor: c_int, bytes: *const u8, count: usize) -> isize;
     fn _exit(code: c_int) -> !;
     fn poll(files: *mut PollFd, count: FileCount, milliseconds: c_int) -> c_int;
+    fn fcntl(descriptor: c_int, command: c_int, ...) -> c_int;
 }
 
 /// Has `handler` called for that signal. It must do only what may be done in one (POSIX,
@@ -45,19 +46,12 @@ pub(crate) fn write_some(descriptor: c_int, bytes: &[u8]) -> Option<usize> {
     usize::try_from(unsafe { write(descriptor, bytes.as_ptr(), bytes.len()) }).ok()
 }
 
-const POLLOUT: c_short = 0x4;
-const POLLNVAL: c_short = 0x20;
-
-/// What of `events` has happened to an open file, or goes wrong there, within that time; 0 is nothing.
-fn happened(descriptor: c_int, events: c_short, milliseconds: c_int) -> c_short {
-    let mut file = PollFd { descriptor, events, happened: 0 };
-    // SAFETY: the pointer is to one entry, which lives until the call returns.
-    if unsafe { poll(&raw mut file, 1, milliseconds) } > 0 { file.happened } else { 0 }
-}
-
 /// Whether a little can be written without waiting for longer than that; or whether trying tells why not.
 pub(crate) fn can_write(descriptor: c_int, milliseconds: c_int) -> bool {
-    happened(descriptor, POLLOUT, milliseconds) != 0
+    const POLLOUT: c_short = 4;
+    let mut file = PollFd { descriptor, events: POLLOUT, happened: 0 };
+    // SAFETY: the pointer is to one entry, which lives until the call returns.
+    unsafe { poll(&raw mut file, 1, milliseconds) > 0 }
 }
 
 /// Ends the process, now: nothing is flushed, dropped or waited for.
@@ -69,12 +63,14 @@ pub(crate) fn exit_at_once(code: c_int) -> ! {
 const STDOUT: c_int = 1;
 
 /// The program was started without standard output. std opens /dev/null in its place, and what is
-/// written there fails no more; so this has to be found out before.
+/// written there fails no more; so this has to be found out before, and stays so.
 static WITHOUT_STDOUT: AtomicBool = AtomicBool::new(false);
 
 #[cfg_attr(miri, allow(dead_code))]
 extern "C" fn look_for_stdout() {
-    if happened(STDOUT, 0, 0) & POLLNVAL != 0 {
+    const F_GETFD: c_int = 1;
+    // SAFETY: this command takes nothing more, and fails only for a descriptor that is not open.
+    if unsafe { fcntl(STDOUT, F_GETFD) } < 0 {
         WITHOUT_STDOUT.store(true, Ordering::Relaxed);
     }
 }

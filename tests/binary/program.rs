@@ -49,8 +49,11 @@ where
 pub(crate) fn without_stdout(command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(command.get_program()).args(command.get_args());
-    for (name, _) in command.get_envs().filter(|(_, value)| value.is_none()) {
-        shell.env_remove(name);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
     }
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     shell

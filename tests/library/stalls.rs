@@ -27,8 +27,6 @@ const STALLED: usize = 500;
 /// for each probe; meanwhile neither threads nor memory grow.
 fn beside_stalled_clients(probes: usize, pace: usize, mut probe: impl FnMut(SocketAddr, Endpoint)) {
     const STANDING: usize = 2;
-    // Threads that are done, and that the system still counts.
-    const ENDING: usize = 4;
     // Measured: 0.3 MB, whatever the number of connections. A leak of 100 bytes for each would show.
     const GROWTH: usize = 4 << 20;
 
@@ -64,8 +62,10 @@ fn beside_stalled_clients(probes: usize, pace: usize, mut probe: impl FnMut(Sock
             assert!(Instant::now() < deadline, "{number} of {probes} probes, and the time is up");
             probed.store(number, Ordering::SeqCst);
             probe(address, Endpoint::ALL[number % 3]);
-            let threads = threads_named("health");
-            assert!(threads.is_none_or(|threads| threads <= CAP + STANDING + ENDING), "{threads:?} threads");
+            // The system may count one for a moment that is done already.
+            while let Some(threads) = threads_named("health").filter(|threads| *threads > CAP + STANDING) {
+                assert!(Instant::now() < deadline, "{threads} threads");
+            }
         }
         if let (Some(before), Some(after)) = (before, resident_bytes()) {
             assert!(after < before + GROWTH, "{before} bytes, then {after}");
