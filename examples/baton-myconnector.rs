@@ -48,9 +48,14 @@ impl MyConnector {
         Ok(connector)
     }
 
-    /// One GET, HTTP/1.0 so that the body ends where the connection does. Every step but the look-up has a timeout.
+    /// The body of the answer; an error names the directory.
     fn get(&self, path: &str) -> Result<String, BoxError> {
-        let address = self.upstream.to_socket_addrs()?.next().ok_or("the upstream's name has no address")?;
+        self.ask(path).map_err(|error| format!("http://{}{path}: {error}", self.upstream).into())
+    }
+
+    /// One GET, HTTP/1.0 so that the body ends where the connection does. Every step but the look-up has a timeout.
+    fn ask(&self, path: &str) -> Result<String, BoxError> {
+        let address = self.upstream.to_socket_addrs()?.next().ok_or("the name has no address")?;
         let mut stream = TcpStream::connect_timeout(&address, UPSTREAM_TIMEOUT)?;
         stream.set_read_timeout(Some(UPSTREAM_TIMEOUT))?;
         stream.set_write_timeout(Some(UPSTREAM_TIMEOUT))?;
@@ -59,11 +64,11 @@ impl MyConnector {
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.take(1 << 20).read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the upstream's answer is cut short")?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is cut short")?;
         match head.split(' ').nth(1) {
             Some("200") => Ok(body.to_owned()),
-            Some("401") => Err(format!("{path}: the upstream does not know our token").into()),
-            _ => Err(format!("{path}: the upstream answered {}", head.lines().next().unwrap_or_default()).into()),
+            Some("401") => Err("it does not know our token".into()),
+            _ => Err(head.lines().next().unwrap_or_default().into()),
         }
     }
 

@@ -91,7 +91,7 @@ impl App {
     /// Sets the handlers of both signals and the panic hook of the process; so it is for `main` to
     /// call, once. `connect` need not look at signals or mind how long it takes.
     ///
-    /// The exit code is 0 or 1, as `--help` says.
+    /// The exit code is 0 or 1, as `--help` says; or, after a second signal, 128 and its number.
     pub fn run<C, F>(self, connect: F) -> ExitCode
     where
         C: Connector,
@@ -258,7 +258,8 @@ impl Work {
                 return;
             }
         }
-        // It is left behind: whoever asked the process to end means it.
+        // Whoever asked the process to end means it.
+        self.log.emit(&Event::Abandoned);
     }
 }
 

@@ -58,8 +58,8 @@ impl Table {
         rows.extend_from_slice(&OWN_ROWS);
         for (place, row) in rows.iter().enumerate().take(own) {
             // Variables are made from names: other characters would make two names one variable.
-            if !row.name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
-                return Err(["the name of setting --", row.name, " has more in it than a-z, 0-9 and -"].concat());
+            if row.name.starts_with('-') || !row.name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+                return Err(["the name of setting --", row.name, " has more in it than a-z, 0-9 and inner -"].concat());
             }
             if rows.iter().skip(place + 1).any(|other| other.name == row.name) || matches!(row.name, "help" | "version" | "") {
                 return Err(["the name of setting --", row.name, " is taken"].concat());
@@ -85,13 +85,13 @@ impl Table {
                 Err(_) => return Err("invalid arguments (see --help)".into()),
             };
             let name = match argument {
-                Arg::Short('h') | Arg::Long("help") => return alone(&mut arguments, Command::Help),
-                Arg::Short('V') | Arg::Long("version") => return alone(&mut arguments, Command::Version),
+                Arg::Short('h') | Arg::Long("help") => return alone(&mut arguments, "--help", Command::Help),
+                Arg::Short('V') | Arg::Long("version") => return alone(&mut arguments, "--version", Command::Version),
                 Arg::Value(value) if !probe && value == HEALTH_CHECK => {
                     probe = true;
                     continue;
                 }
-                Arg::Value(value) if probe => return Err(about("unexpected argument \"", &value, "\"")),
+                Arg::Value(value) if probe => return Err(about("unexpected argument \"", &value, "\" (see --help)")),
                 Arg::Value(value) => return Err(about("unknown subcommand \"", &value, "\" (valid: health-check)")),
                 Arg::Short(c) => return Err(about("unknown flag -", c.encode_utf8(&mut [0; 4]).as_ref(), SEE_HELP)),
                 Arg::Long(name) => name,
@@ -204,10 +204,10 @@ impl Table {
 }
 
 /// `--help` and `--version` take no value.
-fn alone(arguments: &mut Parser, command: Command) -> Result<Command, String> {
+fn alone(arguments: &mut Parser, flag: &str, command: Command) -> Result<Command, String> {
     match arguments.optional_value() {
         None => Ok(command),
-        Some(value) => Err(about("unexpected value \"", &value, "\" (see --help)")),
+        Some(value) => Err([flag, &about(" takes no value: \"", &value, "\" (see --help)")].concat()),
     }
 }
 
@@ -398,7 +398,7 @@ mod tests {
         assert!(error.starts_with("invalid BATON_COLOR \"7\": "), "{error}");
         for bad in ["0", "1001", "-1", "+1", " 1", "0100", "1e2", "", "18446744073709551616"] {
             let flag = ["--page-size=", bad].concat();
-            let expected = format!("invalid --page-size \"{bad}\": expected a whole number from 1 to 1000");
+            let expected = format!("invalid --page-size \"{bad}\": expected a whole number from 1 to 1000 in plain digits");
             assert_eq!(parse(&table, (&[&flag], &[])).unwrap_err(), expected);
         }
     }
@@ -409,11 +409,12 @@ mod tests {
             (vec![Setting::flag("health-check")], "the name of setting --health-check is taken"),
             (vec![Setting::new("timeout", "SECONDS", "1")], "the name of setting --timeout is taken"),
             (vec![Setting::flag("help")], "the name of setting --help is taken"),
-            (vec![Setting::flag("a_b")], "the name of setting --a_b has more in it than a-z, 0-9 and -"),
+            (vec![Setting::flag("a_b")], "the name of setting --a_b has more in it than a-z, 0-9 and inner -"),
+            (vec![Setting::flag("-a")], "the name of setting ---a has more in it than a-z, 0-9 and inner -"),
             (vec![Setting::flag("a"), Setting::secret("a")], "the name of setting --a is taken"),
             (
                 vec![Setting::new("page-size", "COUNT", "0").range(1..=9)],
-                "the default of setting --page-size is not a whole number from 1 to 9",
+                "the default of setting --page-size is not a whole number from 1 to 9 in plain digits",
             ),
         ] {
             assert_eq!(Table::new(own).err().as_deref(), Some(expected));

@@ -60,7 +60,8 @@ pub trait Connector: Send + Sync + 'static {
     /// The connector's own work, for as long as the daemon lives. The default waits for `stop`.
     ///
     /// Returns soon after `stop` is requested: the process does not wait longer than
-    /// [`Config::drain_timeout`](crate::Config::drain_timeout). Returning earlier ends the daemon.
+    /// [`Config::drain_timeout`](crate::Config::drain_timeout), of which the last half second is for
+    /// answers under way; it then logs that, and ends. Returning earlier ends the daemon.
     ///
     /// # Errors
     ///

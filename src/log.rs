@@ -65,6 +65,8 @@ pub enum Event<'a> {
     },
     /// The process has been asked to finish, and does.
     Draining,
+    /// The connector has not finished in time, and is left behind.
+    Abandoned,
     /// The daemon failed: what was tried, and why it did not work.
     Failed {
         /// What was tried.
@@ -80,7 +82,7 @@ impl Event<'_> {
     pub fn level(&self) -> Level {
         match self {
             Event::Listening { .. } | Event::Connected | Event::Healthy | Event::Recovered | Event::Draining => Level::Info,
-            Event::Unhealthy { .. } | Event::Scarce { .. } => Level::Warn,
+            Event::Unhealthy { .. } | Event::Scarce { .. } | Event::Abandoned => Level::Warn,
             Event::Panicked { .. } | Event::Dead { .. } | Event::Failed { .. } => Level::Error,
         }
     }
@@ -98,6 +100,7 @@ impl Event<'_> {
             Event::Recovered => "recovered",
             Event::Dead { .. } => "health server cannot go on",
             Event::Draining => "draining",
+            Event::Abandoned => "connector did not finish in time",
             Event::Failed { .. } => "failed",
         }
     }
@@ -117,7 +120,7 @@ impl Event<'_> {
                 each("what", what);
                 each("error", reason);
             }
-            Event::Connected | Event::Healthy | Event::Recovered | Event::Draining => {}
+            Event::Connected | Event::Healthy | Event::Recovered | Event::Draining | Event::Abandoned => {}
         }
     }
 }

@@ -68,7 +68,8 @@ impl Setting {
         Setting { name, placeholder, default, help: "", kind, scope: Scope::Connector }
     }
 
-    /// A setting with a default; `placeholder` stands for its value in `--help`.
+    /// A setting with a default; `placeholder` stands for its value in `--help`. One that may be left
+    /// out has the default `""`.
     pub const fn new(name: &'static str, placeholder: &'static str, default: &'static str) -> Setting {
         Setting::row(name, placeholder, Some(default), Kind::Text)
     }
@@ -97,10 +98,10 @@ impl Setting {
     }
 
     /// Allows whole numbers in this range only; [`Settings::number`](crate::Settings::number) then reads it.
-    /// It makes no difference to a secret.
+    /// It makes no difference to a secret or a switch.
     pub const fn range(mut self, range: RangeInclusive<u64>) -> Setting {
-        // A secret stays one, whatever else it is.
-        if !matches!(self.kind, Kind::Secret) {
+        // A secret stays one, whatever else it is, and so does a switch.
+        if !matches!(self.kind, Kind::Secret | Kind::Flag) {
             self.kind = Kind::Number(*range.start(), *range.end());
         }
         self
@@ -136,6 +137,7 @@ impl Setting {
             Kind::Number(from, to) => {
                 let mut text = String::from("a whole number from ");
                 push_range(&mut text, from, to);
+                text.push_str(" in plain digits");
                 text
             }
             Kind::Address => "an IP address or localhost".into(),

@@ -97,12 +97,13 @@ fn myconnector_syncs_reports_and_recovers_and_keeps_its_secret() {
 
     directory.knows_the_token.store(false, Ordering::SeqCst);
     let refused = until("the end of the verdict", || Some(connector.get("/health")).filter(|answer| answer.status == 503));
-    let reason = "/whoami: the upstream does not know our token";
-    assert_eq!(refused.json().at("details.validation_error"), Some(reason));
+    let reason = &format!("http://{}/whoami: it does not know our token", directory.address);
+    assert_eq!(refused.json().at("details.validation_error"), Some(&**reason));
     let probe = run(&mut example("baton-myconnector", ["health-check", "--health-check-port", &port]));
     assert!(probe.complaint().contains(reason), "{probe:?}");
     assert_eq!(connector.get("/live").status, 200);
-    assert_eq!(connector.line("sync failed").at("reason"), Some("/users: the upstream does not know our token"));
+    let reason = format!("http://{}/users: it does not know our token", directory.address);
+    assert_eq!(connector.line("sync failed").at("reason"), Some(&*reason));
 
     directory.knows_the_token.store(true, Ordering::SeqCst);
     until("a new verdict", || (connector.get("/health").status == 200).then_some(()));
@@ -122,7 +123,7 @@ fn myconnector_does_not_start_without_what_it_needs() {
     let mut outcome = run(example("baton-myconnector", ["--help"]).env("BATON_TOKEN", SECRET));
     assert!(outcome.code == Some(0) && !outcome.stdout.contains(SECRET) && outcome.stdout.contains("BATON_TOKEN"));
     outcome = run(myconnector(&directory).env("BATON_TOKEN", "wrong-secret"));
-    assert!(outcome.code == Some(1) && outcome.stderr.contains("does not know our token"), "{outcome:?}");
+    assert!(outcome.code == Some(1) && outcome.stderr.contains("/whoami: it does not know our token"), "{outcome:?}");
     assert!(!outcome.stderr.contains("wrong-secret"));
     // Nobody listens there any more once the listener is gone.
     let gone = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound").to_string();

@@ -247,6 +247,8 @@ fn work_that_hangs_does_not_keep_it_from_ending_and_it_is_not_ready_meanwhile() 
     let answer = until("it to be no longer ready", || Some(client::get(address, "/ready")).filter(|answer| answer.status == 503));
     assert_eq!(answer.json().at("status"), Some("not_ready"));
     assert_eq!(client::get(address, "/live").status, 200);
+    // Whoever reads the log learns that something was cut off.
+    assert_eq!(daemon.line("connector did not finish in time").at("level"), Some("warn"));
     assert_eq!(daemon.exit(), Some(0));
 }
 

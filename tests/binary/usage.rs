@@ -34,12 +34,12 @@ fn refused(arguments: &[&str], variables: Variables<'_>, complaint: &str) {
     assert_eq!(outcome.complaint(), format!("baton-passwd: {complaint}"), "{arguments:?} {variables:?}");
 }
 
-const PORT: &str = "expected a whole number from 0 to 65535";
+const PORT: &str = "expected a whole number from 0 to 65535 in plain digits";
 const PROBED_PORT: &str = "expected the port the server listens on, from 1 to 65535";
 const ADDRESS: &str = "expected an IP address or localhost";
 const BOOLEAN: &str = "expected true or false (also 1 t T TRUE True, 0 f F FALSE False)";
-const TIMEOUT: &str = "expected a whole number from 1 to 3600";
-const INTERVAL: &str = "expected a whole number from 1 to 86400";
+const TIMEOUT: &str = "expected a whole number from 1 to 3600 in plain digits";
+const INTERVAL: &str = "expected a whole number from 1 to 86400 in plain digits";
 
 #[rustfmt::skip]
 const BAD_PORTS: &[&str] = &[
@@ -109,15 +109,19 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["--health-check="], &format!("invalid --health-check \"\": {BOOLEAN}")),
         (&["--sync-interval="], &format!("invalid --sync-interval \"\": {INTERVAL}")),
         (&["health-check", "--timeout="], &format!("invalid --timeout \"\": {TIMEOUT}")),
-        (&["health-check", "--health-check-port"], "--health-check-port needs a value: a whole number from 0 to 65535"),
+        (
+            &["health-check", "--health-check-port"],
+            "--health-check-port needs a value: a whole number from 0 to 65535 in plain digits",
+        ),
         (&["--health-check-bind-address"], "--health-check-bind-address needs a value: an IP address or localhost"),
-        (&["health-check", "--timeout"], "--timeout needs a value: a whole number from 1 to 3600"),
-        (&["--sync-interval"], "--sync-interval needs a value: a whole number from 1 to 86400"),
+        (&["health-check", "--timeout"], "--timeout needs a value: a whole number from 1 to 3600 in plain digits"),
+        (&["--sync-interval"], "--sync-interval needs a value: a whole number from 1 to 86400 in plain digits"),
         (&["health-check", "--endpoint"], "--endpoint needs a value: health, ready or live"),
         (&["--passwd"], "--passwd needs a value: any text but the empty one"),
         (&["--bogus"], "unknown flag --bogus (see --help)"),
-        (&["--help=1"], "unexpected value \"1\" (see --help)"),
-        (&["-V1"], "unexpected value \"1\" (see --help)"),
+        (&["--help=1"], "--help takes no value: \"1\" (see --help)"),
+        (&["-health-check"], "--help takes no value: \"ealth-check\" (see --help)"),
+        (&["-V1"], "--version takes no value: \"1\" (see --help)"),
         (&["--bogus=1"], "unknown flag --bogus (see --help)"),
         (&["--Health-Check"], "unknown flag --Health-Check (see --help)"),
         (&["--health"], "unknown flag --health (see --help)"),
@@ -133,17 +137,17 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["-"], "unknown subcommand \"-\" (valid: health-check)"),
         // A switch takes only what is attached to it.
         (&["--health-check", "false"], "unknown subcommand \"false\" (valid: health-check)"),
-        (&["health-check", "ready"], "unexpected argument \"ready\""),
-        (&["health-check", "health-check"], "unexpected argument \"health-check\""),
-        (&["health-check", ""], "unexpected argument \"\""),
-        (&["health-check", "--", "--endpoint=live"], "unexpected argument \"--endpoint=live\""),
-        (&["health-check", "--endpoint=live", "extra"], "unexpected argument \"extra\""),
+        (&["health-check", "ready"], "unexpected argument \"ready\" (see --help)"),
+        (&["health-check", "health-check"], "unexpected argument \"health-check\" (see --help)"),
+        (&["health-check", ""], "unexpected argument \"\" (see --help)"),
+        (&["health-check", "--", "--endpoint=live"], "unexpected argument \"--endpoint=live\" (see --help)"),
+        (&["health-check", "--endpoint=live", "extra"], "unexpected argument \"extra\" (see --help)"),
         (&["--endpoint=live"], "--endpoint belongs to health-check (see --help)"),
         (&["--health-check", "--timeout=5"], "--timeout belongs to health-check (see --help)"),
         // What was typed is shown in one line, bounded, and without what a terminal would obey.
         (&["--\u{1b}[31m"], "unknown flag --\\x1b[31m (see --help)"),
         (&["a\nb\u{9b}c"], "unknown subcommand \"a\\x0ab\\x9bc\" (valid: health-check)"),
-        (&["health-check", "\r"], "unexpected argument \"\\x0d\""),
+        (&["health-check", "\r"], "unexpected argument \"\\x0d\" (see --help)"),
         (&["--health-check-port=\t"], &format!("invalid --health-check-port \"\\x09\": {PORT}")),
         (&["health-check", "--endpoint=\u{1b}]0;x\u{7}"], "invalid endpoint: \\x1b]0;x\\x07 (valid: health, ready, live)"),
         (&["--health-check-port", &"9".repeat(10_000)], &format!("invalid --health-check-port \"{}...\": {PORT}", "9".repeat(197))),
@@ -181,7 +185,7 @@ fn what_is_not_utf_8_is_refused_by_name() {
     }
     for (arguments, complaint) in [
         (&[bad][..], "unknown subcommand \"80\u{fffd}\" (valid: health-check)"),
-        (&[OsStr::new("health-check"), bad], "unexpected argument \"80\u{fffd}\""),
+        (&[OsStr::new("health-check"), bad], "unexpected argument \"80\u{fffd}\" (see --help)"),
         (&[OsStr::from_bytes(b"--\xff")], "unknown flag --\u{fffd} (see --help)"),
     ] {
         assert_eq!(run(&mut program(arguments)).complaint(), format!("baton-passwd: {complaint}"));

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 /// Bytes that a file of accounts may have: far beyond any real one, and short of what a device
 /// file given by mistake would fill memory with.
 const MAX_FILE: usize = 16 * 1024 * 1024;
+const TOO_LARGE: &str = "larger than 16 MiB";
 
 /// Bytes read at once at first; most files of accounts are smaller.
 const CHUNK: usize = 8 * 1024;
@@ -92,7 +93,7 @@ impl fmt::Display for Unusable {
         f.write_str(": ")?;
         match &self.reason {
             Reason::Io(error) => error.fmt(f),
-            Reason::TooLarge => write!(f, "larger than {} MiB", MAX_FILE >> 20),
+            Reason::TooLarge => f.write_str(TOO_LARGE),
             Reason::NotUtf8 => f.write_str("not UTF-8"),
             Reason::Fields { expected, found } => write!(f, "{expected} fields expected, {found} found"),
             Reason::Empty(what) => write!(f, "{what} is empty"),
