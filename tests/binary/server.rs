@@ -1,6 +1,6 @@
 //! Servers that are not ours: what a probe may meet where it expects a connector.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -99,19 +99,20 @@ pub(crate) fn nobody() -> (SocketAddr, [TcpStream; 2]) {
 fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+    while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
         head.extend(byte);
     }
     String::from_utf8(head).expect("a request is ASCII")
 }
 
 fn wait_for_close(stream: &mut TcpStream) {
-    let mut rest = [0; 64];
-    while matches!(stream.read(&mut rest), Ok(1..)) {}
+    let _ = io::copy(stream, &mut io::sink());
 }
 
-/// Waits for a moment, which the end of the connection cuts short.
+/// Waits for a moment, which the end of the connection cuts short; and so may a machine that stands still
+/// for a while, since it interrupts what waits with a timeout.
 fn gone_meanwhile(stream: &mut TcpStream) -> bool {
+    const STILL_THERE: [ErrorKind; 3] = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted];
     stream.set_read_timeout(Some(std::time::Duration::from_millis(100))).expect("not zero");
-    !matches!(stream.read(&mut [0]), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    !stream.read(&mut [0]).is_err_and(|error| STILL_THERE.contains(&error.kind()))
 }
