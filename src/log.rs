@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::report::{self, Address};
+use crate::address::Address;
+use crate::date::rfc3339;
+use crate::json::json_string;
 
 /// How much attention a line wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -183,21 +185,21 @@ struct Line(String);
 impl Line {
     fn new(level: Level, message: &str) -> Line {
         let mut text = String::from("{\"time\":\"");
-        report::rfc3339(&mut text, SystemTime::now());
+        rfc3339(&mut text, SystemTime::now());
         text.push_str(match level {
             Level::Info => "\",\"level\":\"info\",\"msg\":",
             Level::Warn => "\",\"level\":\"warn\",\"msg\":",
             Level::Error => "\",\"level\":\"error\",\"msg\":",
         });
-        report::json_string(&mut text, message);
+        json_string(&mut text, message);
         Line(text)
     }
 
     fn field(&mut self, name: &str, value: &str) {
         self.0.push(',');
-        report::json_string(&mut self.0, name);
+        json_string(&mut self.0, name);
         self.0.push(':');
-        report::json_string(&mut self.0, value);
+        json_string(&mut self.0, value);
     }
 
     /// Writes the line; or loses it, when whoever reads what is written has stopped reading: health
@@ -234,7 +236,7 @@ impl Line {
 fn can_write() -> bool {
     const STDERR: i32 = 2;
     const MILLISECONDS: i32 = 100;
-    crate::c::can_write(STDERR, MILLISECONDS)
+    crate::sys::can_write(STDERR, MILLISECONDS)
 }
 
 /// Only the C library can tell.

@@ -7,17 +7,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::answer::{self, Question};
-use crate::checks::Checks;
 use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::{Timed, after};
-use crate::http::{self, Status};
+use crate::http::request::{self, Status};
 use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, DRAIN_GRACE, MAX_REQUEST_HEAD, PATIENCE, STANDING, USUAL_HEAD};
-use crate::listener::{Listener, Meaning};
 use crate::log::{Event, Log};
-use crate::pool::{Hurry, Pool, Ticket};
 use crate::spawn::spawn;
+
+mod listener;
+mod response;
+mod slots;
+mod validation;
+
+use listener::{Listener, Meaning};
+use response::Question;
+use slots::{Hurry, Pool, Ticket};
+use validation::Checks;
 
 /// The health server: listens from [`bind`](HealthServer::bind) on, until it is dropped.
 ///
@@ -210,11 +216,11 @@ impl Shared {
         let more_to_come = match heard {
             Heard::Nothing => return,
             Heard::Question(question, more_to_come) => {
-                answer::answer(&self.checks, &question, peer, &may_wait, text, answer);
+                response::answer(&self.checks, &question, peer, &may_wait, text, answer);
                 more_to_come
             }
             Heard::Refused(status, head_only) => {
-                answer::refuse(status, head_only, text, answer);
+                response::refuse(status, head_only, text, answer);
                 true
             }
         };
@@ -317,25 +323,25 @@ fn hear(stream: &TcpStream, head: &mut Vec<u8>, first: Instant, second: impl FnO
         head.resize(size, 0);
         match timed.read(head.get_mut(filled..).unwrap_or_default()) {
             Ok(0) if filled == 0 => return Heard::Nothing,
-            Ok(0) => return Heard::Refused(Status::BadRequest, http::asks_for_head(head.get(..filled).unwrap_or_default())),
+            Ok(0) => return Heard::Refused(Status::BadRequest, request::asks_for_head(head.get(..filled).unwrap_or_default())),
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => match second.take() {
                 Some(second) => timed.deadline = second(),
                 None if filled > 0 => {
-                    return Heard::Refused(Status::RequestTimeout, http::asks_for_head(head.get(..filled).unwrap_or_default()));
+                    return Heard::Refused(Status::RequestTimeout, request::asks_for_head(head.get(..filled).unwrap_or_default()));
                 }
                 None => return Heard::Nothing,
             },
             Err(_) => return Heard::Nothing,
         }
         let come = head.get(..filled).unwrap_or_default();
-        match http::request(come) {
+        match request::parse(come) {
             Ok(None) => {}
             Ok(Some(request)) => {
                 let more_to_come = request.content || filled > request.len;
                 return Heard::Question(request.into(), more_to_come);
             }
-            Err(status) => return Heard::Refused(status, http::asks_for_head(come)),
+            Err(status) => return Heard::Refused(status, request::asks_for_head(come)),
         }
     }
 }

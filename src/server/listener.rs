@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::endpoint::reachable;
+use crate::address::reachable;
 
 #[derive(Debug)]
 pub(crate) struct Listener {

@@ -1,0 +1,199 @@
+//! Which answer a request gets: the endpoints' words, and who may read the connector's.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::validation::{Checks, Failure};
+use crate::date::{http_date, rfc3339};
+use crate::endpoint::Endpoint;
+use crate::http::request::{Host, Method, Request, Status};
+use crate::json::{json_string, json_string_with};
+use crate::limits::MAX_ERROR_TEXT;
+use crate::text::bounded;
+
+/// What a request asks, without the bytes that say it.
+pub(crate) struct Question {
+    method: Method,
+    endpoint: Option<Endpoint>,
+    host: Host,
+    wait: Option<Duration>,
+}
+
+impl From<Request<'_>> for Question {
+    fn from(request: Request<'_>) -> Question {
+        let wait = request.wait.map(|seconds| Duration::from_secs(seconds.into()));
+        Question { method: request.method, endpoint: Endpoint::from_path(request.path), host: request.host, wait }
+    }
+}
+
+/// The answer to a question from `peer`, into `out`; `text` is for the body. Whoever has
+/// to wait for the connector asks `may_wait` first.
+pub(crate) fn answer(
+    checks: &Arc<Checks>,
+    question: &Question,
+    peer: IpAddr,
+    may_wait: &dyn Fn() -> bool,
+    text: &mut String,
+    out: &mut Vec<u8>,
+) {
+    let head_only = match question.method {
+        Method::Other => return refuse(Status::MethodNotAllowed, false, text, out),
+        Method::Head => true,
+        Method::Get => false,
+    };
+    let Some(endpoint) = question.endpoint else { return refuse(Status::NotFound, head_only, text, out) };
+    let outcome = match endpoint {
+        Endpoint::Health => checks.health(question.wait, may_wait),
+        Endpoint::Ready => checks.ready(may_wait),
+        Endpoint::Live => Ok(()),
+    };
+    // A web page can point a name of its own at our loopback address and read what we say; it
+    // cannot keep that name out of Host.
+    let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal;
+    let reason = outcome.as_ref().err().map(ToString::to_string);
+    let details = outcome.as_ref().err().map(|failure| details(endpoint, failure, trusted, reason.as_deref().unwrap_or_default()));
+    let status = if details.is_none() { Status::Ok } else { Status::Unavailable };
+    let now = SystemTime::now();
+    text.clear();
+    body(text, endpoint, now, details);
+    respond(status, now, text, head_only, out);
+}
+
+/// The wire format's words for a failure. Only a client that may have it gets the connector's own text.
+fn details<'a>(endpoint: Endpoint, failure: &Failure, trusted: bool, reason: &'a str) -> Details<'a> {
+    let (error, name) = match (failure, endpoint) {
+        (Failure::Absent, _) => ("failed to get connector client", None),
+        (_, Endpoint::Health) => ("connector validation failed", Some("validation_error")),
+        (_, _) => ("connector is not ready", Some("readiness_error")),
+    };
+    let may_have = trusted || !matches!(failure, Failure::Said(_));
+    Details { error, reason: name.filter(|_| may_have).map(|name| (name, reason)) }
+}
+
+/// An answer that is not about the connector.
+pub(crate) fn refuse(status: Status, head_only: bool, text: &mut String, out: &mut Vec<u8>) {
+    text.clear();
+    for part in ["{\"error\":\"", status.line(), "\"}\n"] {
+        text.push_str(part);
+    }
+    respond(status, SystemTime::now(), text, head_only, out);
+}
+
+fn respond(status: Status, now: SystemTime, body: &mut String, head_only: bool, out: &mut Vec<u8>) {
+    let body_len = body.len();
+    // The date is written behind the body and taken away again: one buffer less.
+    http_date(body, now);
+    let (content, date) = body.split_at_checked(body_len).unwrap_or_default();
+    out.clear();
+    response_head(out, status, date, body_len);
+    if !head_only {
+        out.extend_from_slice(content.as_bytes());
+    }
+}
+
+/// Why an endpoint answers 503, in the words of the wire format.
+#[derive(Clone, Copy, Debug)]
+struct Details<'a> {
+    /// `details.error`: which check failed.
+    error: &'a str,
+    /// A second member of `details` with the reason, where there is one and the client may have it.
+    reason: Option<(&'a str, &'a str)>,
+}
+
+/// The body of an endpoint's answer, newline included.
+fn body(out: &mut String, endpoint: Endpoint, now: SystemTime, failure: Option<Details<'_>>) {
+    out.push_str("{\"status\":\"");
+    out.push_str(if failure.is_some() { endpoint.failed_status() } else { endpoint.ok_status() });
+    out.push_str("\",\"timestamp\":\"");
+    rfc3339(out, now);
+    out.push('"');
+    if let Some(Details { error, reason }) = failure {
+        out.push_str(",\"details\":{\"error\":");
+        json_string(out, error);
+        if let Some((name, text)) = reason {
+            out.push(',');
+            json_string(out, name);
+            out.push(':');
+            let (text, cut) = bounded(text, MAX_ERROR_TEXT);
+            json_string_with(out, text, cut);
+        }
+        out.push('}');
+    }
+    out.push_str("}\n");
+}
+
+/// A whole answer but for the body itself, which comes after it unless the request was HEAD.
+/// `date` is the HTTP date (RFC 9110 section 6.6.1). A refused method is told which ones are not.
+fn response_head(out: &mut Vec<u8>, status: Status, date: &str, body_len: usize) {
+    for part in [
+        "HTTP/1.1 ",
+        status.line(),
+        "\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\nDate: ",
+        date,
+        if status == Status::MethodNotAllowed { "\r\nAllow: GET, HEAD" } else { "" },
+        "\r\nContent-Length: ",
+    ] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    push_number(out, body_len);
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+fn push_number(out: &mut Vec<u8>, number: usize) {
+    if number >= 10 {
+        push_number(out, number / 10);
+    }
+    out.push(b'0' + (number % 10) as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    fn text(write: impl FnOnce(&mut String)) -> String {
+        let mut out = String::new();
+        write(&mut out);
+        out
+    }
+
+    #[test]
+    fn bodies_are_those_of_the_wire_format() {
+        let said = Some(Details { error: "connector validation failed", reason: Some(("validation_error", "boom")) });
+        let absent = Some(Details { error: "failed to get connector client", reason: None });
+        for (endpoint, failure, expected) in [
+            (Endpoint::Health, None, r#"{"status":"healthy","timestamp":"1970-01-01T00:00:00Z"}"#),
+            (Endpoint::Ready, None, r#"{"status":"ready","timestamp":"1970-01-01T00:00:00Z"}"#),
+            (Endpoint::Live, None, r#"{"status":"alive","timestamp":"1970-01-01T00:00:00Z"}"#),
+            (
+                Endpoint::Health,
+                said,
+                r#"{"status":"unhealthy","timestamp":"1970-01-01T00:00:00Z","details":{"error":"connector validation failed","validation_error":"boom"}}"#,
+            ),
+            (
+                Endpoint::Health,
+                absent,
+                r#"{"status":"unhealthy","timestamp":"1970-01-01T00:00:00Z","details":{"error":"failed to get connector client"}}"#,
+            ),
+            (
+                Endpoint::Ready,
+                absent,
+                r#"{"status":"not_ready","timestamp":"1970-01-01T00:00:00Z","details":{"error":"failed to get connector client"}}"#,
+            ),
+        ] {
+            assert_eq!(text(|out| body(out, endpoint, UNIX_EPOCH, failure)), format!("{expected}\n"));
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_and_says_so() {
+        let long = text(|out| {
+            let reason = "\u{e9}".repeat(MAX_ERROR_TEXT);
+            let details = Details { error: "x", reason: Some(("validation_error", &reason)) };
+            body(out, Endpoint::Health, UNIX_EPOCH, Some(details));
+        });
+        assert!(long.ends_with("\u{e9}...\"}}\n"), "{long}");
+        assert!(long.len() < MAX_ERROR_TEXT + 150);
+    }
+}
