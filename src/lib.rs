@@ -125,7 +125,7 @@ mod probe;
 mod server;
 mod spawn;
 mod stop;
-#[cfg(all(unix, feature = "cli"))]
+#[cfg(unix)]
 mod sys;
 mod text;
 
