@@ -14,7 +14,7 @@ use crate::client::{Client, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
 use crate::wait::{PATIENCE, until};
 
-const HALF_A_HEAD: &str = "GET /live HTTP/1.1\r\nHo";
+pub(crate) const HALF_A_HEAD: &str = "GET /live HTTP/1.1\r\nHo";
 
 fn healthy() -> Arc<Scripted> {
     Scripted::validate(|| Ok(()))
@@ -101,7 +101,7 @@ fn stalled_clients_that_come_without_pause_take_no_more_than_they_can() {
     }
 }
 
-struct SetOnDrop<'a>(&'a AtomicBool);
+pub(crate) struct SetOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
