@@ -21,7 +21,11 @@ fn beside_busy_loops(work: impl FnOnce()) {
     thread::scope(|scope| {
         let _done = SetOnDrop(&done);
         for _ in 0..LOOPS {
-            scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         work();
     });
