@@ -12,6 +12,7 @@ mod json;
 mod liars;
 mod misbehaving;
 mod quotas;
+mod readiness;
 mod scripted;
 mod secrets;
 mod shutdown;
