@@ -84,6 +84,10 @@ impl Connection {
             self.answer_with(answer);
             self.prepare(patience)?;
         }
+        if let Patience::InRoom(place) = patience {
+            // Whatever is left depends on the client, which may ask again before the place is given back.
+            place.stays_idle(self.network(), Arc::clone(&self.stream));
+        }
         self.write(patience)?;
         if self.more_to_come { self.linger(patience) } else { Ok(()) }
     }
@@ -203,7 +207,6 @@ impl Connection {
         }
         let stream = &*self.stream;
         if stream.shutdown(Shutdown::Write).is_ok() {
-            let _idle = patience.place().map(|place| self.becomes_idle(place));
             let mut discarded = [0; 4096];
             while matches!(Timed { stream, deadline: self.deadline }.read(&mut discarded), Ok(1..)) {}
         }

@@ -229,6 +229,11 @@ impl<G, H> Place<G, H> {
         Idle { place: self }
     }
 
+    /// The guest waits for its client from now on, until it leaves.
+    pub(crate) fn stays_idle(&self, network: Network, handle: H) {
+        self.room.lock().slots.becomes_idle(self.id, network, handle);
+    }
+
     /// The guest was told to go.
     pub(crate) fn is_evicted(&self) -> bool {
         self.room.lock().slots.is_evicted(self.id)
