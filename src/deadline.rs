@@ -1,14 +1,16 @@
-//! A stream that must be done by one instant, however its bytes come: the one caller of `set_*_timeout`.
+//! Deadlines for a whole exchange: every read and write gets the time that is left. Only this file
+//! sets timeouts.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The time that is left until `deadline`.
 ///
 /// # Errors
 ///
-/// `TimedOut` when there is none.
+/// `TimedOut` when no time is left.
 pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
     match deadline.checked_duration_since(Instant::now()) {
         Some(left) if !left.is_zero() => Ok(left),
@@ -16,7 +18,7 @@ pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// `start` + `time`, or a century later where that cannot be told.
+/// `start` + `time`, or a century after `start` if that is sooner.
 pub(crate) fn after(start: Instant, time: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     start.checked_add(time.min(CENTURY)).unwrap_or(start)
@@ -27,7 +29,7 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
 }
 
-/// No deadline at all, near enough.
+/// A deadline that no process lives to see.
 #[cfg(feature = "cli")]
 pub(crate) fn never() -> Instant {
     after(Instant::now(), Duration::MAX)
@@ -40,7 +42,7 @@ pub(crate) struct Timed<'a, S = TcpStream> {
     pub(crate) deadline: Instant,
 }
 
-/// What a stream must offer to be held to a deadline; a test's stream is a script.
+/// A stream whose reads and writes take a timeout. Tests use a script in its place.
 pub(crate) trait Timeouts {
     fn read_within(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize>;
     fn write_within(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize>;
@@ -67,7 +69,7 @@ timeouts_of!(TcpStream);
 timeouts_of!(std::os::unix::net::UnixStream);
 
 impl<S: Timeouts> Timed<'_, S> {
-    /// Reads what has come, at least a byte; `Ok(0)` is the end of the stream.
+    /// Reads at least a byte; `Ok(0)` is the end of the stream.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.retry(|timeout| self.stream.read_within(buffer, timeout))
     }
@@ -87,7 +89,7 @@ impl<S: Timeouts> Timed<'_, S> {
     fn retry(&self, mut io: impl FnMut(Duration) -> io::Result<usize>) -> io::Result<usize> {
         loop {
             match io(left(self.deadline)?.min(LONGEST)) {
-                // Interrupted, or over (Windows says `TimedOut` itself): what is left says whether to go on.
+                // A timeout is `WouldBlock` on Unix, and `left` turns it into `TimedOut`; it is `TimedOut` on Windows.
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 result => return result,
             }
@@ -95,8 +97,49 @@ impl<S: Timeouts> Timed<'_, S> {
     }
 }
 
-/// The longest timeout that is asked for at once: some systems refuse years.
+/// The longest timeout for one call: some systems refuse years.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Timed<'_> {
+    /// Reads for at most `patience`, and not beyond the deadline. `None` means that nothing has arrived
+    /// yet: unlike after an error, the stream can be read again, on every system.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` at the deadline, else what [`read`](Timed::read) says.
+    #[expect(dead_code, reason = "for the server's first read")]
+    pub(crate) fn read_soon(&self, buffer: &mut [u8], patience: Duration) -> io::Result<Option<usize>> {
+        self.read_soon_by(cfg!(windows), buffer, patience)
+    }
+
+    /// After a receive timeout Winsock calls the state of the socket indeterminate, and a byte that
+    /// arrives at that moment may be lost. Reads that do not block are free of that, so there the wait
+    /// is made of short pauses between them.
+    fn read_soon_by(&self, polling: bool, buffer: &mut [u8], patience: Duration) -> io::Result<Option<usize>> {
+        let deadline = self.deadline.min(after(Instant::now(), patience));
+        let soon = Timed { stream: self.stream, deadline };
+        match if polling { soon.poll(buffer) } else { soon.read(buffer) } {
+            Err(error) if error.kind() == ErrorKind::TimedOut && deadline < self.deadline => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn poll(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        const PAUSE: Duration = Duration::from_micros(500);
+        self.stream.set_nonblocking(true)?;
+        let result = loop {
+            match io::Read::read(&mut &*self.stream, buffer) {
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => match left(self.deadline) {
+                    Ok(left) => thread::sleep(left.min(PAUSE)),
+                    Err(error) => break Err(error),
+                },
+                result => break result,
+            }
+        };
+        self.stream.set_nonblocking(false)?;
+        result
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -169,6 +212,33 @@ mod tests {
         assert_eq!(script.calls.get(), 2);
         let script = Script::new(vec![Ok(0)]);
         assert_eq!(timed(&script).write_all(b"abc").unwrap_err().kind(), ErrorKind::WriteZero);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn after_a_first_read_in_vain_every_byte_still_arrives() {
+        const SHORT: Duration = Duration::from_millis(2);
+        const LONG: Duration = Duration::from_secs(60);
+        for polling in [false, true] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            let timed = Timed { stream: &stream, deadline: after(Instant::now(), LONG) };
+            let mut buffer = [0; 8];
+            for patience in [SHORT, Duration::ZERO] {
+                assert_eq!(timed.read_soon_by(polling, &mut buffer, patience).unwrap(), None, "polling: {polling}");
+            }
+            let late = Timed { stream: &stream, deadline: Instant::now() };
+            let error = late.read_soon_by(polling, &mut buffer, SHORT).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "polling: {polling}");
+            io::Write::write_all(&mut client, b"abc").unwrap();
+            assert_eq!(timed.read_soon_by(polling, &mut buffer, LONG).unwrap(), Some(3), "polling: {polling}");
+            // The stream blocks again: this read waits for the byte that is written meanwhile.
+            let writer = thread::spawn(move || io::Write::write_all(&mut client, b"d").map(|()| client));
+            assert_eq!(timed.read(&mut buffer).unwrap(), 1, "polling: {polling}");
+            drop(writer.join().unwrap().unwrap());
+            assert_eq!(timed.read_soon_by(polling, &mut buffer, LONG).unwrap(), Some(0), "polling: {polling}");
+        }
     }
 
     #[test]
