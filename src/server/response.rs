@@ -17,13 +17,16 @@ pub(crate) struct Question {
     method: Method,
     endpoint: Option<Endpoint>,
     host: Host,
+    forwarded: bool,
     wait: Option<Duration>,
 }
 
 impl From<Request<'_>> for Question {
     fn from(request: Request<'_>) -> Question {
         let wait = request.wait.map(|seconds| Duration::from_secs(seconds.into()));
-        Question { method: request.method, endpoint: Endpoint::from_path(request.path), host: request.host, wait }
+        // `OPTIONS *` asks whether the server is there (RFC 9110 section 9.3.7), and so does /live.
+        let endpoint = if request.path == b"*" { Some(Endpoint::Live) } else { Endpoint::from_path(request.path) };
+        Question { method: request.method, endpoint, host: request.host, forwarded: request.forwarded, wait }
     }
 }
 
@@ -37,27 +40,26 @@ pub(crate) fn answer(
     text: &mut String,
     out: &mut Vec<u8>,
 ) {
-    let head_only = match question.method {
-        Method::Other => return refuse(Status::MethodNotAllowed, false, text, out),
-        Method::Head => true,
-        Method::Get => false,
-    };
+    let head_only = question.method == Method::Head;
+    if question.method == Method::Other {
+        return refuse(Status::MethodNotAllowed, head_only, text, out);
+    }
     let Some(endpoint) = question.endpoint else { return refuse(Status::NotFound, head_only, text, out) };
     let outcome = match endpoint {
         Endpoint::Health => checks.health(question.wait, may_wait),
         Endpoint::Ready => checks.ready(may_wait),
         Endpoint::Live => Ok(()),
     };
-    // A web page can point a name of its own at our loopback address and read what we say; it
-    // cannot keep that name out of Host.
-    let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal;
+    // A web page can point a name of its own at our loopback address and read the answer, but it
+    // cannot keep that name out of Host. A forwarded request has its client elsewhere.
+    let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal && !question.forwarded;
     let reason = outcome.as_ref().err().map(ToString::to_string);
     let details = outcome.as_ref().err().map(|failure| details(endpoint, failure, trusted, reason.as_deref().unwrap_or_default()));
     let status = if details.is_none() { Status::Ok } else { Status::Unavailable };
     let now = SystemTime::now();
     text.clear();
     body(text, endpoint, now, details);
-    respond(status, now, text, head_only, out);
+    respond(status, question.method == Method::Options, now, text, head_only, out);
 }
 
 /// The wire format's words for a failure. Only a client that may have it gets the connector's own text.
@@ -74,19 +76,25 @@ fn details<'a>(endpoint: Endpoint, failure: &Failure, trusted: bool, reason: &'a
 /// An answer that is not about the connector.
 pub(crate) fn refuse(status: Status, head_only: bool, text: &mut String, out: &mut Vec<u8>) {
     text.clear();
-    for part in ["{\"error\":\"", status.line(), "\"}\n"] {
-        text.push_str(part);
+    text.push_str("{\"error\":\"");
+    text.push_str(status.line());
+    if status == Status::NotFound {
+        for (place, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            text.push_str(if place == 0 { "\",\"endpoints\":\"" } else { ", " });
+            text.push_str(endpoint.path());
+        }
     }
-    respond(status, SystemTime::now(), text, head_only, out);
+    text.push_str("\"}\n");
+    respond(status, status == Status::MethodNotAllowed, SystemTime::now(), text, head_only, out);
 }
 
-fn respond(status: Status, now: SystemTime, body: &mut String, head_only: bool, out: &mut Vec<u8>) {
+fn respond(status: Status, allow: bool, now: SystemTime, body: &mut String, head_only: bool, out: &mut Vec<u8>) {
     let body_len = body.len();
     // The date is written behind the body and taken away again: one buffer less.
     http_date(body, now);
     let (content, date) = body.split_at_checked(body_len).unwrap_or_default();
     out.clear();
-    response_head(out, status, date, body_len);
+    response_head(out, status, allow, date, body_len);
     if !head_only {
         out.extend_from_slice(content.as_bytes());
     }
@@ -124,14 +132,14 @@ fn body(out: &mut String, endpoint: Endpoint, now: SystemTime, failure: Option<D
 }
 
 /// A whole answer but for the body itself, which comes after it unless the request was HEAD.
-/// `date` is the HTTP date (RFC 9110 section 6.6.1). A refused method is told which ones are not.
-fn response_head(out: &mut Vec<u8>, status: Status, date: &str, body_len: usize) {
+/// `date` is the HTTP date (RFC 9110 section 6.6.1). `allow` lists the methods that are answered.
+fn response_head(out: &mut Vec<u8>, status: Status, allow: bool, date: &str, body_len: usize) {
     for part in [
         "HTTP/1.1 ",
         status.line(),
         "\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\nDate: ",
         date,
-        if status == Status::MethodNotAllowed { "\r\nAllow: GET, HEAD" } else { "" },
+        if allow { "\r\nAllow: GET, HEAD, OPTIONS" } else { "" },
         "\r\nContent-Length: ",
     ] {
         out.extend_from_slice(part.as_bytes());
