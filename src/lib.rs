@@ -86,8 +86,10 @@
 //! server/listener      address
 //! server/response      date endpoint http/request json limits server/validation text
 //! server/slots         limits
-//! server/validation    config connector deadline limits log spawn
-//! probe                address config deadline endpoint http http/response limits text
+//! server/validation    config connector deadline endpoint limits log spawn
+//! probe                address config deadline endpoint http/response limits probe/answer probe/error text
+//! probe/answer         deadline endpoint http/response json limits probe/error text
+//! probe/error          address deadline endpoint
 //! config               address log
 //! connector            stop
 //! http/properties      http/request http/response limits
@@ -137,7 +139,7 @@ pub use config::{Config, DEFAULT_PROBE_TIMEOUT};
 pub use connector::{BoxError, Connector};
 pub use endpoint::Endpoint;
 pub use log::{Event, Level, log};
-pub use probe::{Phase, Probe, ProbeError, ProbeFailure};
+pub use probe::{Phase, Probe, ProbeError, ProbeErrorKind};
 pub use server::HealthServer;
 pub use stop::Stop;
 
@@ -181,7 +183,7 @@ mod tests {
         of::<Phase>();
         of::<Probe>();
         of::<ProbeError>();
-        of::<ProbeFailure>();
+        of::<ProbeErrorKind>();
         of::<Stop>();
         #[cfg(feature = "cli")]
         {

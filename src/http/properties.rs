@@ -128,6 +128,9 @@ fn written_response(response: &Response<'_>) -> Vec<u8> {
     if let Some(length) = response.length {
         head.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
     }
+    if let Some(location) = response.location {
+        head.extend_from_slice(&[b"Location: ", location, b"\r\n"].concat());
+    }
     head.extend_from_slice(b"\r\n");
     head
 }

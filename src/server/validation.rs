@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, milliseconds};
+use crate::endpoint::OVERDUE;
 use crate::limits::{ANSWER_MARGIN, LONG};
 use crate::log::{Event, Log};
 use crate::spawn::spawn;
@@ -34,7 +35,7 @@ impl fmt::Display for Failure {
             Failure::Absent => f.write_str("the connector is not there yet"),
             Failure::Draining => f.write_str("the connector is shutting down"),
             Failure::Busy => f.write_str("too many requests are waiting for the connector"),
-            Failure::Overdue(age) => write!(f, "validation has not finished after {} ms", milliseconds(*age)),
+            Failure::Overdue(age) => write!(f, "{OVERDUE} after {} ms", milliseconds(*age)),
             Failure::Said(text) => f.write_str(text),
         }
     }

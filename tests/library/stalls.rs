@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baton_health::{Endpoint, Probe, ProbeFailure};
+use baton_health::{Endpoint, Probe, ProbeErrorKind};
 
 use crate::alone::{is_alone, resident_bytes, threads_named};
 use crate::client::{Client, get, get_request};
@@ -92,8 +92,11 @@ fn stalled_clients_that_come_without_pause_take_no_more_than_they_can() {
         let mut lost = 0;
         beside_stalled_clients(2000, usize::MAX, |address, endpoint| {
             if let Err(error) = Probe::new(address).endpoint(endpoint).timeout(PATIENCE).run() {
-                let failure = error.failure();
-                assert!(matches!(failure, ProbeFailure::Closed | ProbeFailure::Send(_) | ProbeFailure::Receive(_)), "{error}");
+                let failure = error.kind();
+                assert!(
+                    matches!(failure, ProbeErrorKind::Closed | ProbeErrorKind::Send(_) | ProbeErrorKind::Receive(_)),
+                    "{error}"
+                );
                 lost += 1;
             }
         });
