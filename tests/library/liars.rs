@@ -209,8 +209,8 @@ fn only_the_first_family_that_connects_is_asked() {
     let asked = first.local_addr().unwrap();
     let liar = Liar::on(first, |_| ());
     let error = Probe::new(at("::", asked.port())).timeout(PATIENCE).run().unwrap_err();
-    liar.thread.join().unwrap();
     assert_eq!(error.to_string(), format!("http://{asked}/health: connection closed before the answer was complete"));
+    liar.thread.join().unwrap();
     second.set_nonblocking(true).unwrap();
     assert_eq!(second.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
