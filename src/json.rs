@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        for c in ('\0'..='\u{3000}').chain('\u{fff0}'..='\u{1_000f}') {
+        let last = if cfg!(miri) { '\u{ff}' } else { '\u{3000}' };
+        for c in ('\0'..=last).chain('\u{fff0}'..='\u{1_000f}') {
             let json = text(|out| json_string_with(out, &String::from(c), "."));
             assert_eq!(read_string(&json), Some((format!("{c}."), "")), "{json}");
         }

@@ -76,6 +76,7 @@
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
 //! ```text files
+//! fuzzing              address cli date http/properties http/request http/response json limits log probe text
 //! cli                  cli/command cli/daemon cli/setting cli/settings config connector sys
 //! cli/command          cli/setting cli/settings endpoint probe
 //! cli/daemon           address cli/settings cli/signal config connector deadline limits log server spawn stop
@@ -146,22 +147,10 @@ pub use stop::Stop;
 #[cfg(feature = "cli")]
 pub use cli::{App, Setting, Settings};
 
-/// The parsers, for the targets in `fuzz/`.
-#[cfg(fuzzing)]
+/// For the targets in `fuzz/`.
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
-pub mod fuzzing {
-    use crate::http::properties::{check_request, check_response};
-
-    #[allow(missing_docs)]
-    pub fn request_head(bytes: &[u8]) {
-        check_request(bytes);
-    }
-
-    #[allow(missing_docs)]
-    pub fn response_head(bytes: &[u8]) {
-        check_response(bytes);
-    }
-}
+pub mod fuzzing;
 
 /// The README's code compiles.
 #[cfg(doctest)]

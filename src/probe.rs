@@ -15,6 +15,8 @@ use crate::text::push_digits;
 mod answer;
 mod error;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use answer::details;
 pub use error::{Phase, ProbeError, ProbeErrorKind};
 
 /// A plain HTTP/1.1 GET to one endpoint. An answer with status 200 is success, everything else is a failure.

@@ -59,7 +59,7 @@ const START: &str = "{\"status\":\"";
 
 /// The texts of a health server's body, without the timestamp and the time that a validation has
 /// taken: both change with every answer, and Kubernetes counts equal events but lists different ones.
-fn details(body: &[u8]) -> Option<String> {
+pub(crate) fn details(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
     let (status, rest) = read_string(text.strip_prefix("{\"status\":")?)?;
     let (_, rest) = read_string(rest.strip_prefix(",\"timestamp\":")?)?;
