@@ -3,7 +3,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// The time that is left until `deadline`.
@@ -97,49 +96,47 @@ impl<S: Timeouts> Timed<'_, S> {
     }
 }
 
-/// The longest timeout for one call: some systems refuse years.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
-impl Timed<'_> {
-    /// Reads for at most `patience`, and not beyond the deadline. `None` means that nothing has arrived
-    /// yet: unlike after an error, the stream can be read again, on every system.
-    ///
-    /// # Errors
-    ///
-    /// `TimedOut` at the deadline, else what [`read`](Timed::read) says.
-    #[expect(dead_code, reason = "for the server's first read")]
-    pub(crate) fn read_soon(&self, buffer: &mut [u8], patience: Duration) -> io::Result<Option<usize>> {
-        self.read_soon_by(cfg!(windows), buffer, patience)
+/// Reads what has arrived, or arrives before `until`, else fails with `WouldBlock`. The stream does not
+/// block afterwards, until [`block`] is called.
+///
+/// The first look does not wait. On Windows there is no second one: Winsock calls the state of a socket
+/// indeterminate after a read that timed out, and this socket is read again.
+pub(crate) fn read_briefly(mut stream: &TcpStream, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
+    stream.set_nonblocking(true)?;
+    match retry_interrupted(|| io::Read::read(&mut stream, buffer)) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock && !cfg!(windows) => {}
+        read => return read,
     }
+    stream.set_nonblocking(false)?;
+    let read = Timed { stream, deadline: until }.read(buffer);
+    stream.set_nonblocking(true)?;
+    read.map_err(|error| if error.kind() == ErrorKind::TimedOut { ErrorKind::WouldBlock.into() } else { error })
+}
 
-    /// After a receive timeout Winsock calls the state of the socket indeterminate, and a byte that
-    /// arrives at that moment may be lost. Reads that do not block are free of that, so there the wait
-    /// is made of short pauses between them.
-    fn read_soon_by(&self, polling: bool, buffer: &mut [u8], patience: Duration) -> io::Result<Option<usize>> {
-        let deadline = self.deadline.min(after(Instant::now(), patience));
-        let soon = Timed { stream: self.stream, deadline };
-        match if polling { soon.poll(buffer) } else { soon.read(buffer) } {
-            Err(error) if error.kind() == ErrorKind::TimedOut && deadline < self.deadline => Ok(None),
-            result => result.map(Some),
-        }
-    }
-
-    fn poll(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        const PAUSE: Duration = Duration::from_micros(500);
-        self.stream.set_nonblocking(true)?;
-        let result = loop {
-            match io::Read::read(&mut &*self.stream, buffer) {
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => match left(self.deadline) {
-                    Ok(left) => thread::sleep(left.min(PAUSE)),
-                    Err(error) => break Err(error),
-                },
-                result => break result,
-            }
-        };
-        self.stream.set_nonblocking(false)?;
-        result
+/// Writes as much as can be written without waiting, to a stream that does not block.
+pub(crate) fn write_briefly(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match retry_interrupted(|| io::Write::write(&mut stream, bytes)) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        written => written,
     }
 }
+
+/// Has a stream wait again, as [`Timed`] needs it.
+pub(crate) fn block(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)
+}
+
+fn retry_interrupted(mut io: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match io() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// The longest timeout for one call: some systems refuse years.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -217,28 +214,21 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "sockets")]
     fn after_a_first_read_in_vain_every_byte_still_arrives() {
-        const SHORT: Duration = Duration::from_millis(2);
-        const LONG: Duration = Duration::from_secs(60);
-        for polling in [false, true] {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let (stream, _) = listener.accept().unwrap();
-            let timed = Timed { stream: &stream, deadline: after(Instant::now(), LONG) };
-            let mut buffer = [0; 8];
-            for patience in [SHORT, Duration::ZERO] {
-                assert_eq!(timed.read_soon_by(polling, &mut buffer, patience).unwrap(), None, "polling: {polling}");
-            }
-            let late = Timed { stream: &stream, deadline: Instant::now() };
-            let error = late.read_soon_by(polling, &mut buffer, SHORT).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::TimedOut, "polling: {polling}");
-            io::Write::write_all(&mut client, b"abc").unwrap();
-            assert_eq!(timed.read_soon_by(polling, &mut buffer, LONG).unwrap(), Some(3), "polling: {polling}");
-            // The stream blocks again: this read waits for the byte that is written meanwhile.
-            let writer = thread::spawn(move || io::Write::write_all(&mut client, b"d").map(|()| client));
-            assert_eq!(timed.read(&mut buffer).unwrap(), 1, "polling: {polling}");
-            drop(writer.join().unwrap().unwrap());
-            assert_eq!(timed.read_soon_by(polling, &mut buffer, LONG).unwrap(), Some(0), "polling: {polling}");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 8];
+        for wait in [Duration::ZERO, Duration::from_millis(2)] {
+            let error = read_briefly(&stream, &mut buffer, Instant::now() + wait).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WouldBlock, "{wait:?}");
         }
+        block(&stream).unwrap();
+        // This read waits for the bytes that are written meanwhile.
+        let writer = std::thread::spawn(move || io::Write::write_all(&mut client, b"abc").map(|()| client));
+        let timed = Timed { stream: &stream, deadline: after(Instant::now(), Duration::from_secs(60)) };
+        assert_eq!(timed.read(&mut buffer).unwrap(), 3);
+        drop(writer.join().unwrap().unwrap());
+        assert_eq!(timed.read(&mut buffer).unwrap(), 0);
     }
 
     #[test]

@@ -83,11 +83,15 @@
 //! cli/settings         address cli/setting connector
 //! cli/setting          address endpoint text
 //! cli/signal           deadline sys
-//! server               config connector deadline http/request limits log server/listener server/response server/slots server/validation spawn
-//! server/listener      address
-//! server/response      date endpoint http/request json limits server/validation text
-//! server/slots         limits
-//! server/validation    config connector deadline endpoint limits log spawn
+//! server               config connector deadline limits log server/acceptor server/listener server/room server/validation sys
+//! server/acceptor      limits log server/connection server/listener server/room server/validation spawn
+//! server/connection    deadline http/request limits server/response server/room server/slots server/validation
+//! server/listener      address limits sys
+//! server/response      date endpoint http/request json server/validation
+//! server/room          limits server/slots
+//! server/slots         -
+//! server/validation    config connector deadline endpoint limits log server/transitions spawn text
+//! server/transitions   log
 //! probe                address config deadline endpoint http/response limits probe/answer probe/error text
 //! probe/answer         deadline endpoint http/response json limits probe/error text
 //! probe/error          address deadline endpoint
@@ -128,7 +132,7 @@ mod probe;
 mod server;
 mod spawn;
 mod stop;
-#[cfg(all(unix, feature = "cli"))]
+#[cfg(unix)]
 mod sys;
 mod text;
 

@@ -44,6 +44,13 @@ pub enum Event<'a> {
         /// Why, whole.
         reason: &'a str,
     },
+    /// `/ready` answers 200, for the first time or again.
+    Ready,
+    /// The connector's `ready` says no, for the first time or again.
+    NotReady {
+        /// Why, whole.
+        reason: &'a str,
+    },
     /// A place in the connector's code panicked.
     Panicked {
         /// What it said, and where, as far as it is known.
@@ -83,8 +90,10 @@ impl Event<'_> {
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
-            Event::Listening { .. } | Event::Connected | Event::Healthy | Event::Recovered | Event::Draining => Level::Info,
-            Event::Unhealthy { .. } | Event::Scarce { .. } | Event::Abandoned => Level::Warn,
+            Event::Listening { .. } | Event::Connected | Event::Healthy | Event::Ready | Event::Recovered | Event::Draining => {
+                Level::Info
+            }
+            Event::Unhealthy { .. } | Event::NotReady { .. } | Event::Scarce { .. } | Event::Abandoned => Level::Warn,
             Event::Panicked { .. } | Event::Dead { .. } | Event::Failed { .. } => Level::Error,
         }
     }
@@ -97,6 +106,8 @@ impl Event<'_> {
             Event::Connected => "connected",
             Event::Healthy => "healthy",
             Event::Unhealthy { .. } => "unhealthy",
+            Event::Ready => "ready",
+            Event::NotReady { .. } => "not ready",
             Event::Panicked { .. } => "panicked",
             Event::Scarce { .. } => "short of resources",
             Event::Recovered => "recovered",
@@ -111,7 +122,7 @@ impl Event<'_> {
     fn for_each_field(&self, mut each: impl FnMut(&str, &dyn fmt::Display)) {
         match self {
             Event::Listening { address } => each("address", &Address(*address)),
-            Event::Unhealthy { reason } => each("reason", reason),
+            Event::Unhealthy { reason } | Event::NotReady { reason } => each("reason", reason),
             Event::Panicked { message } => each("error", message),
             Event::Scarce { what, error } => {
                 each("what", what);
@@ -122,7 +133,7 @@ impl Event<'_> {
                 each("what", what);
                 each("error", reason);
             }
-            Event::Connected | Event::Healthy | Event::Recovered | Event::Draining | Event::Abandoned => {}
+            Event::Connected | Event::Healthy | Event::Ready | Event::Recovered | Event::Draining | Event::Abandoned => {}
         }
     }
 }
