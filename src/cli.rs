@@ -131,6 +131,21 @@ impl App {
     }
 }
 
+/// Parses a command line and an environment as a connector with one setting of each kind does. An
+/// error is the line to show.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn try_parse(arguments: Vec<std::ffi::OsString>, environment: &[(&str, std::ffi::OsString)]) -> Result<(), String> {
+    let settings = vec![
+        Setting::new("color", "NAME", "blue"),
+        Setting::new("page-size", "COUNT", "100").range(1..=1000),
+        Setting::required("domain", "HOST"),
+        Setting::flag("dry-run"),
+        Setting::secret("token"),
+    ];
+    let variable = |name: &str| environment.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
+    Table::new(settings)?.parse(lexopt::Parser::from_args(arguments), &variable).map(drop)
+}
+
 /// Room for the rows that every connector has, and a dozen of its own, before there is any to be made.
 const USUAL_SETTINGS: usize = 17;
 

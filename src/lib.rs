@@ -76,6 +76,7 @@
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
 //! ```text files
+//! fuzzing              address cli date http/properties http/request http/response json limits log probe text
 //! cli                  cli/command cli/daemon cli/setting cli/settings config connector sys
 //! cli/command          cli/setting cli/settings endpoint probe
 //! cli/daemon           address cli/settings cli/signal config connector deadline limits log server spawn stop
@@ -91,7 +92,9 @@
 //! server/slots         -
 //! server/validation    config connector deadline endpoint limits log server/transitions spawn text
 //! server/transitions   log
-//! probe                address config deadline endpoint http http/response limits text
+//! probe                address config deadline endpoint http/response limits probe/answer probe/error text
+//! probe/answer         deadline endpoint http/response json limits probe/error text
+//! probe/error          address deadline endpoint
 //! config               address log
 //! connector            stop
 //! http/properties      http/request http/response limits
@@ -141,29 +144,17 @@ pub use config::{Config, DEFAULT_PROBE_TIMEOUT};
 pub use connector::{BoxError, Connector};
 pub use endpoint::Endpoint;
 pub use log::{Event, Level, log};
-pub use probe::{Phase, Probe, ProbeError, ProbeFailure};
+pub use probe::{Phase, Probe, ProbeError, ProbeErrorKind};
 pub use server::HealthServer;
 pub use stop::Stop;
 
 #[cfg(feature = "cli")]
 pub use cli::{App, Setting, Settings};
 
-/// The parsers, for the targets in `fuzz/`.
-#[cfg(fuzzing)]
+/// For the targets in `fuzz/`.
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
-pub mod fuzzing {
-    use crate::http::properties::{check_request, check_response};
-
-    #[allow(missing_docs)]
-    pub fn request_head(bytes: &[u8]) {
-        check_request(bytes);
-    }
-
-    #[allow(missing_docs)]
-    pub fn response_head(bytes: &[u8]) {
-        check_response(bytes);
-    }
-}
+pub mod fuzzing;
 
 /// The README's code compiles.
 #[cfg(doctest)]
@@ -185,7 +176,7 @@ mod tests {
         of::<Phase>();
         of::<Probe>();
         of::<ProbeError>();
-        of::<ProbeFailure>();
+        of::<ProbeErrorKind>();
         of::<Stop>();
         #[cfg(feature = "cli")]
         {

@@ -191,6 +191,16 @@ pub fn log(level: Level, message: &str, fields: &[(&str, &str)]) {
     line.write();
 }
 
+/// The line that [`log`] writes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn line(level: Level, message: &str, fields: &[(&str, &str)]) -> String {
+    let mut line = Line::new(level, message);
+    for (name, value) in fields {
+        line.field(name, value);
+    }
+    line.0 + "}\n"
+}
+
 struct Line(String);
 
 impl Line {
