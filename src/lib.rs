@@ -31,8 +31,8 @@
 //! ```
 //!
 //! [`App::run`] reads the command line and the environment, starts the server if `--health-check`
-//! asks for it, builds the connector, lets it work until SIGTERM or SIGINT, and turns all that into
-//! an exit code. `baton-directory health-check` asks a running one how it is.
+//! asks for it, builds the connector, lets it work until SIGTERM, SIGINT or SIGHUP, and turns all that
+//! into an exit code. `baton-directory health-check` asks a running one how it is.
 //!
 //! A program that has a command line of its own uses [`HealthServer`] and [`Probe`] instead; with
 //! `default-features = false` that needs no other package.
@@ -70,13 +70,15 @@
 //! keeps a handle to it and blocks on that: `self.runtime.block_on(self.client.whoami())` in
 //! `validate`, which runs on no thread of the runtime; `serve` does the same with the connector's
 //! main task, after handing it a clone of [`Stop`], which a blocking task of the runtime waits on.
+//! That task ends too when `serve` returns early: the [`Stop`] is requested then. A whole program is in
+//! `examples/async_runtime.rs`.
 //!
 //! # How the parts depend on each other
 //!
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
 //! ```text files
-//! cli                  cli/command cli/daemon cli/setting cli/settings config connector sys
+//! cli                  cli/command cli/daemon cli/setting cli/settings config connector deadline endpoint probe sys
 //! cli/command          cli/setting cli/settings endpoint probe
 //! cli/daemon           address cli/settings cli/signal config connector deadline limits log server spawn stop
 //! cli/settings         address cli/setting connector
@@ -97,13 +99,13 @@
 //! address              text
 //! date                 text
 //! json                 text
+//! sys                  deadline
 //! deadline             -
 //! endpoint             -
 //! http                 -
 //! limits               -
 //! spawn                -
 //! stop                 -
-//! sys                  -
 //! text                 -
 //! ```
 

@@ -268,7 +268,7 @@ impl Shared {
             Meaning::Short => {}
             Meaning::Dead => {
                 if !self.dead.swap(true, Ordering::Relaxed) {
-                    self.log.emit(&Event::Dead { error });
+                    self.log.emit(&Event::ListenerFailed { error });
                 }
                 return false;
             }
@@ -294,7 +294,7 @@ impl Shared {
 
     fn short_of(&self, what: &str, error: &io::Error) {
         if self.shortage.is_news() {
-            self.log.emit(&Event::Scarce { what, error });
+            self.log.emit(&Event::ResourceExhausted { what, error });
         }
     }
 }
