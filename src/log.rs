@@ -1,6 +1,7 @@
 //! What is worth logging, and the default place for it: one JSON line each on standard error.
 
 use std::cell::Cell;
+#[cfg(unix)]
 use std::env;
 use std::fmt;
 #[cfg(unix)]
@@ -13,8 +14,10 @@ use std::net::SocketAddr;
 #[cfg(unix)]
 use std::os::{fd::AsFd, unix::fs::MetadataExt};
 use std::panic::{self, AssertUnwindSafe};
+#[cfg(unix)]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 #[cfg(all(unix, feature = "cli"))]
 use std::time::Instant;

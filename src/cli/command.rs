@@ -242,7 +242,10 @@ mod tests {
     }
 
     fn parse(table: &Table, (arguments, variables): Given<'_>) -> Result<Command, String> {
-        let environment = |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value));
+        let environment = |name: &str| {
+            assert!(name.starts_with("BATON_"), "the variable {name:?} is looked up");
+            variables.iter().find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value))
+        };
         table.parse(Parser::from_args(arguments), &environment)
     }
 
