@@ -107,7 +107,7 @@ impl App {
     fn start(mut self, connect: daemon::Connect) -> ExitCode {
         // Output to a file may be beyond a limit (RLIMIT_FSIZE): that is an error, and no reason to die.
         #[cfg(unix)]
-        sys::ignore(sys::SIGXFSZ);
+        sys::signal::ignore(sys::signal::SIGXFSZ);
         let table = match Table::new(mem::take(&mut self.settings)) {
             Ok(table) => table,
             Err(problem) => return self.fail(&problem, never()),

@@ -84,28 +84,32 @@
 //! cli/settings         address cli/setting connector
 //! cli/setting          address endpoint text
 //! cli/signal           deadline sys
-//! server               config connector deadline http/request limits log server/listener server/response server/slots server/validation spawn
-//! server/listener      address
-//! server/response      date endpoint http/request json limits server/validation text
-//! server/slots         limits
-//! server/validation    config connector deadline limits log spawn
+//! server               config connector deadline limits log server/acceptor server/listener server/room server/validation sys
 //! probe                address config deadline endpoint http http/response limits text
-//! config               address log
-//! connector            stop
 //! http/properties      http/request http/response limits
-//! http/request         http limits
 //! http/response        http limits
+//! server/acceptor      limits log server/connection server/listener server/room server/validation spawn
+//! server/listener      address limits sys
+//! server/connection    deadline http/request limits server/response server/room server/slots server/validation
+//! server/response      date endpoint http/request json server/validation
+//! server/validation    config connector deadline endpoint limits log server/transitions spawn text
+//! spawn                -
+//! connector            stop
+//! stop                 -
+//! config               address log
+//! endpoint             -
+//! http/request         http limits
+//! http                 -
+//! server/room          limits server/slots
+//! server/slots         -
+//! limits               -
+//! server/transitions   log
 //! log                  address date json sys
-//! address              text
-//! date                 text
-//! json                 text
 //! sys                  deadline
 //! deadline             -
-//! endpoint             -
-//! http                 -
-//! limits               -
-//! spawn                -
-//! stop                 -
+//! json                 text
+//! date                 text
+//! address              text
 //! text                 -
 //! ```
 
@@ -127,7 +131,7 @@ mod probe;
 mod server;
 mod spawn;
 mod stop;
-#[cfg(all(unix, feature = "cli"))]
+#[cfg(unix)]
 mod sys;
 mod text;
 

@@ -7,7 +7,7 @@ use std::fmt;
 #[cfg(unix)]
 use std::fs::File;
 use std::io;
-#[cfg(not(all(unix, feature = "cli")))]
+#[cfg(not(unix))]
 use std::io::Write;
 use std::mem;
 use std::net::SocketAddr;
@@ -19,14 +19,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
-#[cfg(all(unix, feature = "cli"))]
+#[cfg(unix)]
 use std::time::Instant;
 use std::time::{Duration, SystemTime};
 
 use crate::address::Address;
 use crate::date::rfc3339;
 use crate::json::json_string;
-#[cfg(all(unix, feature = "cli"))]
+#[cfg(unix)]
 use crate::sys;
 
 /// How much attention a line wants.
@@ -70,7 +70,7 @@ pub enum Event<'a> {
     },
     /// `/ready` answers 200, for the first time or again.
     Ready,
-    /// `/ready` answers 503, for the first time or again.
+    /// The connector's `ready` says no, for the first time or again.
     NotReady {
         /// Why, whole.
         reason: &'a str,
@@ -345,22 +345,22 @@ impl Output {
 
 /// Writes a piece of a line to standard error, unless that takes too long, and returns how much of it was
 /// written.
-#[cfg(all(unix, feature = "cli"))]
+#[cfg(unix)]
 fn write_to_stderr(piece: &[u8]) -> usize {
     const LONGEST: Duration = Duration::from_millis(100);
     sys::write_until(sys::STDERR, piece, Instant::now() + LONGEST).0
 }
 
-#[cfg(all(unix, feature = "cli"))]
+#[cfg(unix)]
 use crate::sys::PIPE_BUF as PIECE;
 
 /// Only the C library can tell whether a write would block.
-#[cfg(not(all(unix, feature = "cli")))]
+#[cfg(not(unix))]
 fn write_to_stderr(piece: &[u8]) -> usize {
     if io::stderr().write_all(piece).is_ok() { piece.len() } else { 0 }
 }
 
-#[cfg(not(all(unix, feature = "cli")))]
+#[cfg(not(unix))]
 const PIECE: usize = 4096;
 
 /// Whether standard error is a stream of the systemd journal, which reads priorities (sd-daemon(3)):

@@ -63,7 +63,7 @@ mod system {
         };
         if ends_now {
             // The default action would do nothing for PID 1.
-            sys::exit_at_once(128 + number);
+            sys::signal::exit_at_once(128 + number);
         }
     }
 
@@ -85,13 +85,13 @@ mod system {
         // A signal may come as long as the process lives: the descriptor must stay what it is.
         mem::forget(Arc::clone(&outbox));
         for number in [SIGTERM, SIGINT, SIGHUP] {
-            let was_ignored = sys::handle(number, on_signal)?;
+            let was_ignored = sys::signal::handle(number, on_signal)?;
             // `nohup` ignores SIGHUP for the program it starts.
             if number == SIGHUP && was_ignored {
-                sys::ignore(number);
+                sys::signal::ignore(number);
             }
         }
-        sys::unblock(&[SIGTERM, SIGINT, SIGHUP]);
+        sys::signal::unblock(&[SIGTERM, SIGINT, SIGHUP]);
         Ok((Sender(outbox), Inbox(inbox)))
     }
 

@@ -4,15 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::validation::{Checks, Failure};
+use super::validation::{CheckError, Checks, Verdict};
 use crate::date::{http_date, rfc3339};
 use crate::endpoint::Endpoint;
 use crate::http::request::{Host, Method, Request, Status};
-use crate::json::{json_string, json_string_with};
-use crate::limits::MAX_ERROR_TEXT;
-use crate::text::bounded;
+use crate::json::json_string;
 
 /// What a request asks, without the bytes that say it.
+#[derive(Debug)]
 pub(crate) struct Question {
     method: Method,
     endpoint: Option<Endpoint>,
@@ -27,69 +26,88 @@ impl From<Request<'_>> for Question {
     }
 }
 
-/// The answer to a question from `peer`, into `out`; `text` is for the body. Whoever has
-/// to wait for the connector asks `may_wait` first.
-pub(crate) fn answer(
-    checks: &Arc<Checks>,
-    question: &Question,
-    peer: IpAddr,
-    may_wait: &dyn Fn() -> bool,
-    text: &mut String,
-    out: &mut Vec<u8>,
-) {
-    let head_only = match question.method {
-        Method::Other => return refuse(Status::MethodNotAllowed, false, text, out),
-        Method::Head => true,
-        Method::Get => false,
+/// The answer to a question from `peer`, if it is known without waiting.
+pub(crate) fn known(checks: &Checks, question: &Question, peer: IpAddr) -> Option<Vec<u8>> {
+    let verdict = match question.endpoint() {
+        Ok(endpoint) => checks.known(endpoint, question.wait)?,
+        Err(status) => return Some(refuse(status, question.head_only())),
     };
-    let Some(endpoint) = question.endpoint else { return refuse(Status::NotFound, head_only, text, out) };
-    let outcome = match endpoint {
-        Endpoint::Health => checks.health(question.wait, may_wait),
-        Endpoint::Ready => checks.ready(may_wait),
-        Endpoint::Live => Ok(()),
-    };
-    // A web page can point a name of its own at our loopback address and read what we say; it
-    // cannot keep that name out of Host.
-    let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal;
-    let reason = outcome.as_ref().err().map(ToString::to_string);
-    let details = outcome.as_ref().err().map(|failure| details(endpoint, failure, trusted, reason.as_deref().unwrap_or_default()));
-    let status = if details.is_none() { Status::Ok } else { Status::Unavailable };
-    let now = SystemTime::now();
-    text.clear();
-    body(text, endpoint, now, details);
-    respond(status, now, text, head_only, out);
+    Some(answer(question, peer, &verdict))
 }
 
+/// The answer to a question from `peer`. It may call the connector, and wait for it.
+pub(crate) fn wait(checks: &Arc<Checks>, question: &Question, peer: IpAddr) -> Vec<u8> {
+    let verdict = match question.endpoint() {
+        Ok(endpoint) => checks.wait(endpoint, question.wait),
+        Err(status) => return refuse(status, question.head_only()),
+    };
+    answer(question, peer, &verdict)
+}
+
+/// The answer to a question from `peer`, or this error if it is not known without waiting.
+pub(crate) fn without_waiting(checks: &Checks, question: &Question, peer: IpAddr, error: &CheckError) -> Vec<u8> {
+    known(checks, question, peer).unwrap_or_else(|| answer(question, peer, &Err(error.clone())))
+}
+
+impl Question {
+    fn head_only(&self) -> bool {
+        self.method == Method::Head
+    }
+
+    /// The endpoint that is asked, or the status to refuse the question with.
+    fn endpoint(&self) -> Result<Endpoint, Status> {
+        match self.method {
+            Method::Other => Err(Status::MethodNotAllowed),
+            Method::Get | Method::Head => self.endpoint.ok_or(Status::NotFound),
+        }
+    }
+}
+
+fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
+    let endpoint = question.endpoint.unwrap_or_default();
+    // A web page can point a name of its own at our loopback address and read what we say; it cannot keep
+    // that name out of Host.
+    let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal;
+    let reason = verdict.as_ref().err().map(ToString::to_string);
+    let details = verdict.as_ref().err().map(|error| details(endpoint, error, trusted, reason.as_deref().unwrap_or_default()));
+    let status = if details.is_none() { Status::Ok } else { Status::Unavailable };
+    let now = SystemTime::now();
+    let mut text = String::with_capacity(USUAL_BODY);
+    body(&mut text, endpoint, now, details);
+    respond(status, now, &text, question.head_only())
+}
+
+/// Bytes of memory for a body that is not about a failure.
+const USUAL_BODY: usize = 128;
+
+/// Bytes of memory for an answer that is not about a failure.
+const USUAL_ANSWER: usize = 384;
+
 /// The wire format's words for a failure. Only a client that may have it gets the connector's own text.
-fn details<'a>(endpoint: Endpoint, failure: &Failure, trusted: bool, reason: &'a str) -> Details<'a> {
-    let (error, name) = match (failure, endpoint) {
-        (Failure::Absent, _) => ("failed to get connector client", None),
+fn details<'a>(endpoint: Endpoint, error: &CheckError, trusted: bool, reason: &'a str) -> Details<'a> {
+    let (text, name) = match (error, endpoint) {
+        (CheckError::NoConnector, _) => ("failed to get connector client", None),
         (_, Endpoint::Health) => ("connector validation failed", Some("validation_error")),
         (_, _) => ("connector is not ready", Some("readiness_error")),
     };
-    let may_have = trusted || !matches!(failure, Failure::Said(_));
-    Details { error, reason: name.filter(|_| may_have).map(|name| (name, reason)) }
+    let may_have = trusted || !matches!(error, CheckError::Reported(_));
+    Details { error: text, reason: name.filter(|_| may_have).map(|name| (name, reason)) }
 }
 
 /// An answer that is not about the connector.
-pub(crate) fn refuse(status: Status, head_only: bool, text: &mut String, out: &mut Vec<u8>) {
-    text.clear();
-    for part in ["{\"error\":\"", status.line(), "\"}\n"] {
-        text.push_str(part);
-    }
-    respond(status, SystemTime::now(), text, head_only, out);
+pub(crate) fn refuse(status: Status, head_only: bool) -> Vec<u8> {
+    respond(status, SystemTime::now(), &["{\"error\":\"", status.line(), "\"}\n"].concat(), head_only)
 }
 
-fn respond(status: Status, now: SystemTime, body: &mut String, head_only: bool, out: &mut Vec<u8>) {
-    let body_len = body.len();
-    // The date is written behind the body and taken away again: one buffer less.
-    http_date(body, now);
-    let (content, date) = body.split_at_checked(body_len).unwrap_or_default();
-    out.clear();
-    response_head(out, status, date, body_len);
+fn respond(status: Status, now: SystemTime, body: &str, head_only: bool) -> Vec<u8> {
+    let mut date = String::with_capacity(32);
+    http_date(&mut date, now);
+    let mut out = Vec::with_capacity(USUAL_ANSWER.max(body.len() + 256));
+    response_head(&mut out, status, &date, body.len());
     if !head_only {
-        out.extend_from_slice(content.as_bytes());
+        out.extend_from_slice(body.as_bytes());
     }
+    out
 }
 
 /// Why an endpoint answers 503, in the words of the wire format.
@@ -115,8 +133,7 @@ fn body(out: &mut String, endpoint: Endpoint, now: SystemTime, failure: Option<D
             out.push(',');
             json_string(out, name);
             out.push(':');
-            let (text, cut) = bounded(text, MAX_ERROR_TEXT);
-            json_string_with(out, text, cut);
+            json_string(out, text);
         }
         out.push('}');
     }
@@ -184,16 +201,5 @@ mod tests {
         ] {
             assert_eq!(text(|out| body(out, endpoint, UNIX_EPOCH, failure)), format!("{expected}\n"));
         }
-    }
-
-    #[test]
-    fn a_long_reason_is_cut_and_says_so() {
-        let long = text(|out| {
-            let reason = "\u{e9}".repeat(MAX_ERROR_TEXT);
-            let details = Details { error: "x", reason: Some(("validation_error", &reason)) };
-            body(out, Endpoint::Health, UNIX_EPOCH, Some(details));
-        });
-        assert!(long.ends_with("\u{e9}...\"}}\n"), "{long}");
-        assert!(long.len() < MAX_ERROR_TEXT + 150);
     }
 }

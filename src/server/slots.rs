@@ -1,268 +1,138 @@
-//! Who stands in `accept`, who serves a connection, and who gives way: the bookkeeping, without sockets.
+//! Who has a place, who is idle, and who is evicted: the bookkeeping, without sockets, threads or clocks.
 //!
-//! A thread *stands* while it is in `accept`, or about to be. A connection *owes* while the next
-//! move is its client's: the rest of a head, or the close. Whoever owes the longest is the first to
-//! give way when there is no room, so a new connection never loses to a stalled one.
+//! A connection is *idle* while it waits for its client: for the rest of a head, or for the close. It is
+//! *active* while the server works on its answer. Only idle connections are evicted.
 
-use std::mem;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::IpAddr;
 
-use crate::limits::{FEW_DEBTORS, MAX_STANDING, PATIENCE, STANDING};
+/// Names a connection. Larger ids were accepted later.
+pub(crate) type Id = u64;
 
+/// The places for connections; `C` is what it takes to evict one.
 #[derive(Debug)]
-pub(crate) struct Pool<C> {
-    max_connections: usize,
-    state: Mutex<State<C>>,
-    /// Tells those who wait that a thread has come back or ended, or a debt is settled.
-    changed: Condvar,
-}
-
-#[derive(Debug)]
-struct State<C> {
-    threads: usize,
-    standing: usize,
-    /// Oldest debt first.
-    debtors: Vec<Debt<C>>,
-    last_ticket: Ticket,
-    /// Told to give way, and not back yet.
-    leaving: usize,
-    closing: bool,
-    /// Waking nobody is a system call all the same, so it is only done for somebody.
-    waiting: usize,
+pub(crate) struct Slots<C> {
+    capacity: usize,
+    last_id: Id,
+    /// Connections that are not closed yet, those that were told to go included.
+    open: usize,
+    evicting: Vec<Id>,
+    /// Oldest first.
+    idle: Vec<Idle<C>>,
 }
 
 #[derive(Debug)]
-struct Debt<C> {
-    ticket: Ticket,
-    since: Instant,
-    connection: Arc<C>,
+struct Idle<C> {
+    id: Id,
+    network: Network,
+    handle: C,
 }
 
-/// Names one debt.
-pub(crate) type Ticket = u64;
-
-/// Whether somebody else has to be got into `accept` because of a connection that was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hurry {
-    /// Somebody stands there.
-    No,
-    /// Nobody does, but few owe anything: if the head is there in a moment, so is this thread.
-    Soon,
-    /// Nobody does, and many stall; or there are too many connections.
-    Now,
+/// Where a client comes from, as far as eviction distinguishes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Network {
+    Loopback,
+    /// An IPv4 address, or the first 64 bits of an IPv6 one: one client can have all addresses below them.
+    Remote(u64),
 }
 
-/// How somebody else is got into `accept`.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Room<C> {
-    /// Start a thread, which is already counted, or tell [`Pool::not_started`].
-    pub(crate) start_thread: bool,
-    /// Close this one: its thread then comes back.
-    pub(crate) give_way: Option<Arc<C>>,
-    /// It cannot be done: nobody stands there, and nobody is about to.
-    pub(crate) alone: bool,
-}
-
-impl<C> Pool<C> {
-    /// For at most so many connections. Its first [`STANDING`] threads are already counted.
-    pub(crate) fn new(max_connections: usize) -> Pool<C> {
-        let state = State {
-            threads: STANDING,
-            standing: STANDING,
-            debtors: Vec::new(),
-            last_ticket: 0,
-            leaving: 0,
-            closing: false,
-            waiting: 0,
-        };
-        Pool { max_connections, state: Mutex::new(state), changed: Condvar::new() }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<C>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, state: MutexGuard<'_, State<C>>) {
-        let waiting = state.waiting > 0;
-        drop(state);
-        if waiting {
-            self.changed.notify_all();
+impl Network {
+    pub(crate) fn of(client: IpAddr) -> Network {
+        match client.to_canonical() {
+            ip if ip.is_loopback() => Network::Loopback,
+            IpAddr::V4(ip) => Network::Remote(ip.to_bits().into()),
+            IpAddr::V6(ip) => Network::Remote((ip.to_bits() >> 64) as u64),
         }
-    }
-
-    /// A thread that stood has accepted `connection`, which owes its head from now on.
-    pub(crate) fn accepted(&self, connection: &Arc<C>) -> (Ticket, Hurry) {
-        let mut state = self.state();
-        state.standing -= 1;
-        let hurry = if state.connections() > self.max_connections {
-            Hurry::Now
-        } else if state.standing > 0 {
-            Hurry::No
-        } else if state.debtors.len() < FEW_DEBTORS {
-            Hurry::Soon
-        } else {
-            Hurry::Now
-        };
-        (state.owe(connection), hurry)
-    }
-
-    /// Gets somebody into `accept`, other than the owner of that ticket, if nobody stands there; and
-    /// somebody out, if there are too many connections.
-    pub(crate) fn make_room(&self, ticket: Ticket) -> Room<C> {
-        let mut state = self.state();
-        let nobody_stands = state.standing == 0;
-        let start_thread = nobody_stands && !state.closing && state.threads < self.max_connections.saturating_add(STANDING);
-        if start_thread {
-            state.threads += 1;
-            state.standing += 1;
-        }
-        let no_room = state.connections() > self.max_connections || (nobody_stands && !start_thread && !state.closing);
-        let give_way = if no_room { state.oldest_but(ticket) } else { None };
-        Room { start_thread, alone: state.standing == 0 && give_way.is_none() && !state.closing, give_way }
-    }
-
-    /// The thread could not be started: who gives way instead, and whether that leaves us alone.
-    pub(crate) fn not_started(&self, ticket: Ticket) -> (Option<Arc<C>>, bool) {
-        let mut state = self.state();
-        state.threads -= 1;
-        state.standing -= 1;
-        let nobody_stands = state.standing == 0;
-        let give_way = if nobody_stands { state.oldest_but(ticket) } else { None };
-        let alone = nobody_stands && give_way.is_none() && !state.closing;
-        self.tell(state);
-        (give_way, alone)
-    }
-
-    /// The client has done what it owed. False: too late, the connection had to give way.
-    #[must_use]
-    pub(crate) fn settled(&self, ticket: Ticket) -> bool {
-        let mut state = self.state();
-        let debt = state.debtors.iter().position(|debt| debt.ticket == ticket);
-        let settled = debt.map(|at| state.debtors.remove(at)).is_some();
-        if !settled {
-            state.leaving = state.leaving.saturating_sub(1);
-        }
-        self.tell(state);
-        settled
-    }
-
-    /// `connection` owes its close from now on.
-    pub(crate) fn owes(&self, connection: &Arc<C>) -> Ticket {
-        self.state().owe(connection)
-    }
-
-    /// A thread is done with a connection. True: it stands again; false: it ends, since enough others
-    /// stand. While many stall, more are enough than otherwise.
-    #[must_use]
-    pub(crate) fn returns(&self) -> bool {
-        let mut state = self.state();
-        let enough = if state.debtors.len() < FEW_DEBTORS { STANDING } else { MAX_STANDING };
-        let stays = !state.closing && state.standing < enough;
-        if stays {
-            state.standing += 1;
-        } else {
-            state.threads -= 1;
-        }
-        self.tell(state);
-        stays
-    }
-
-    /// A thread that stood ends.
-    pub(crate) fn leaves(&self) {
-        let mut state = self.state();
-        state.threads -= 1;
-        state.standing -= 1;
-        self.tell(state);
-    }
-
-    /// The connection that has owed the longest, to be closed.
-    pub(crate) fn oldest_debtor(&self) -> Option<Arc<C>> {
-        // No ticket is 0.
-        self.state().oldest_but(0)
-    }
-
-    /// Waits for a thread to come back, or for `timeout`.
-    pub(crate) fn wait_for_return(&self, timeout: Duration) {
-        let state = self.state();
-        let standing = state.standing;
-        drop(self.wait_until(state, Instant::now() + timeout, |state| state.standing > standing || state.closing));
-    }
-
-    /// Waits for a thread that stands to go, or for `timeout`.
-    pub(crate) fn wait_for_leave(&self, timeout: Duration) {
-        let state = self.state();
-        let standing = state.standing;
-        drop(self.wait_until(state, Instant::now() + timeout, |state| state.standing < standing));
-    }
-
-    /// From now on whoever comes back ends.
-    pub(crate) fn close(&self) {
-        let mut state = self.state();
-        state.closing = true;
-        self.tell(state);
-    }
-
-    /// Whether [`Pool::close`] has been called.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.state().closing
-    }
-
-    /// How many stand in `accept`.
-    pub(crate) fn standing(&self) -> usize {
-        self.state().standing
-    }
-
-    /// Waits until nobody owes anything, and nobody stands who may be about to take a connection, or
-    /// until `deadline`; calls `give_way` for those who still owe.
-    pub(crate) fn wait_settled(&self, deadline: Instant, give_way: impl Fn(&C)) {
-        let mut state = self.wait_until(self.state(), deadline, |state| state.debtors.is_empty() && state.standing == 0);
-        let debtors = mem::take(&mut state.debtors);
-        drop(state);
-        debtors.iter().for_each(|debt| give_way(&debt.connection));
-    }
-
-    /// Waits until no thread is left, or until `deadline`.
-    pub(crate) fn wait_ended(&self, deadline: Instant) {
-        drop(self.wait_until(self.state(), deadline, |state| state.threads == 0));
-    }
-
-    fn wait_until<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State<C>>,
-        deadline: Instant,
-        done: impl Fn(&State<C>) -> bool,
-    ) -> MutexGuard<'a, State<C>> {
-        state.waiting += 1;
-        let timeout = deadline.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout_while(state, timeout, |state| !done(state));
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.waiting -= 1;
-        state
     }
 }
 
-impl<C> State<C> {
-    fn connections(&self) -> usize {
-        (self.threads - self.standing).saturating_sub(self.leaving)
+impl<C> Slots<C> {
+    pub(crate) fn new(capacity: usize) -> Slots<C> {
+        Slots { capacity, last_id: 0, open: 0, evicting: Vec::new(), idle: Vec::new() }
     }
 
-    fn owe(&mut self, connection: &Arc<C>) -> Ticket {
-        self.last_ticket += 1;
-        self.debtors.push(Debt { ticket: self.last_ticket, since: Instant::now(), connection: Arc::clone(connection) });
-        self.last_ticket
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
     }
 
-    /// Whoever has owed the longest, `ticket`'s owner excepted, gives way; but nobody who has only just
-    /// begun to: its thread may not even have run yet.
-    fn oldest_but(&mut self, ticket: Ticket) -> Option<Arc<C>> {
-        let at = self.debtors.iter().position(|debt| debt.ticket != ticket)?;
-        if self.debtors.get(at)?.since.elapsed() < PATIENCE {
+    /// Gives a connection a place, unless all places are taken.
+    pub(crate) fn enter(&mut self) -> Option<Id> {
+        if self.is_full() {
             return None;
         }
-        self.leaving += 1;
-        Some(self.debtors.remove(at).connection)
+        self.last_id += 1;
+        self.open += 1;
+        Some(self.last_id)
+    }
+
+    /// The connection waits for its client from now on. That makes no difference to one that was told to go.
+    pub(crate) fn becomes_idle(&mut self, id: Id, network: Network, handle: C) {
+        let at = self.idle.partition_point(|idle| idle.id < id);
+        let is_idle = self.idle.get(at).is_some_and(|idle| idle.id == id);
+        if !is_idle && !self.is_evicted(id) {
+            self.idle.insert(at, Idle { id, network, handle });
+        }
+    }
+
+    /// The connection is taken off the list of idle ones, to be put back.
+    pub(crate) fn take_idle(&mut self, id: Id) -> Option<(Network, C)> {
+        let at = self.idle.iter().position(|idle| idle.id == id)?;
+        let idle = self.idle.remove(at);
+        Some((idle.network, idle.handle))
+    }
+
+    /// The connection does not wait for its client any longer.
+    pub(crate) fn becomes_active(&mut self, id: Id) {
+        self.idle.retain(|idle| idle.id != id);
+    }
+
+    /// The connection is closed.
+    pub(crate) fn leave(&mut self, id: Id) {
+        self.becomes_active(id);
+        self.evicting.retain(|other| *other != id);
+        self.open -= 1;
+    }
+
+    /// Takes a place from an idle connection, which has to be told to go: the oldest one of the remote
+    /// network that has the most idle connections, or else the oldest one from this machine.
+    pub(crate) fn evict(&mut self) -> Option<C> {
+        let mut remote: Vec<Network> =
+            self.idle.iter().map(|idle| idle.network).filter(|network| *network != Network::Loopback).collect();
+        remote.sort_unstable();
+        // Of equal counts the last one counts, which is as good as any other.
+        let largest = remote.chunk_by(|a, b| a == b).max_by_key(|chunk| chunk.len()).and_then(|chunk| chunk.first());
+        let network = *largest.unwrap_or(&Network::Loopback);
+        let at = self.idle.iter().position(|idle| idle.network == network)?;
+        let idle = self.idle.remove(at);
+        self.evicting.push(idle.id);
+        Some(idle.handle)
+    }
+
+    /// Takes the places of all idle connections.
+    pub(crate) fn evict_all(&mut self) -> Vec<C> {
+        std::iter::from_fn(|| self.evict()).collect()
+    }
+
+    /// Whether the connection was told to go.
+    pub(crate) fn is_evicted(&self, id: Id) -> bool {
+        self.evicting.contains(&id)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.open - self.evicting.len() >= self.capacity
+    }
+
+    /// Connections that are not closed yet, those that were told to go included.
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Connections that were told to go, and are not closed yet.
+    pub(crate) fn evicting(&self) -> usize {
+        self.evicting.len()
+    }
+
+    pub(crate) fn idle(&self) -> usize {
+        self.idle.len()
     }
 }
 
@@ -270,181 +140,65 @@ impl<C> State<C> {
 mod tests {
     use super::*;
 
-    const MAX: usize = 4;
+    const ELSEWHERE: Network = Network::Remote(1);
+    const THIRD: Network = Network::Remote(2);
 
-    /// A connection whose head does not come in a moment.
-    fn accept(pool: &Pool<u32>, name: u32) -> (Ticket, Option<Room<u32>>) {
-        let (ticket, hurry) = pool.accepted(&Arc::new(name));
-        (ticket, (hurry != Hurry::No).then(|| pool.make_room(ticket)))
-    }
-
-    /// Makes every debt one that patience is over with.
-    fn age(pool: &Pool<u32>) {
-        for debt in &mut pool.state().debtors {
-            debt.since = debt.since.checked_sub(PATIENCE).unwrap();
+    /// Enters idle connections from those networks, named by their number.
+    fn full_of(networks: &[Network]) -> Slots<usize> {
+        let mut slots = Slots::new(networks.len());
+        for (name, network) in networks.iter().enumerate() {
+            let id = slots.enter().unwrap();
+            slots.becomes_idle(id, *network, name);
         }
+        slots
+    }
+
+    fn evicted(slots: &mut Slots<usize>) -> Vec<usize> {
+        slots.evict_all()
     }
 
     #[test]
-    fn nobody_gives_way_who_has_only_just_begun_to_owe() {
-        let pool = Pool::new(MAX);
-        for name in 0..MAX as u32 {
-            let _ = accept(&pool, name);
-        }
-        // However slowly this test runs.
-        let young = Instant::now() + Duration::from_secs(3600);
-        pool.state().debtors.iter_mut().for_each(|debt| debt.since = young);
-        let (ticket, room) = accept(&pool, 100);
-        assert!(room.unwrap().give_way.is_none());
-        pool.state().debtors.iter_mut().for_each(|debt| debt.since = Instant::now());
-        age(&pool);
-        assert_eq!(pool.make_room(ticket).give_way.as_deref(), Some(&0));
+    fn the_oldest_idle_connection_goes_first() {
+        let mut slots = full_of(&[Network::Loopback; 4]);
+        assert_eq!(evicted(&mut slots), [0, 1, 2, 3]);
     }
 
     #[test]
-    fn one_connection_at_a_time_starts_no_thread_and_ends_none() {
-        let pool = Pool::new(MAX);
-        for name in 0..100 {
-            let (ticket, hurry) = pool.accepted(&Arc::new(name));
-            assert_eq!(hurry, Hurry::No);
-            assert!(pool.settled(ticket));
-            assert!(pool.returns());
-        }
-        assert_eq!(pool.standing(), STANDING);
+    fn the_network_with_most_idle_connections_loses_one_first_and_this_machine_last() {
+        let mut slots = full_of(&[Network::Loopback, ELSEWHERE, THIRD, THIRD, Network::Loopback, THIRD]);
+        assert_eq!(evicted(&mut slots)[..2], [2, 3]);
+        let mut slots = full_of(&[Network::Loopback, ELSEWHERE]);
+        assert_eq!(evicted(&mut slots), [1, 0]);
     }
 
     #[test]
-    fn whoever_leaves_nobody_behind_starts_a_thread_up_to_the_limit() {
-        let pool = Pool::new(MAX);
-        let started: Vec<_> = (0..MAX as u32).map(|name| accept(&pool, name).1.is_some_and(|room| room.start_thread)).collect();
-        assert_eq!(started, [false, true, true, true]);
-        assert_eq!(pool.state().threads, MAX + 1);
+    fn an_active_connection_is_never_evicted() {
+        let mut slots = full_of(&[Network::Loopback; 3]);
+        slots.becomes_active(2);
+        assert_eq!(evicted(&mut slots), [0, 2]);
+        assert_eq!(slots.evict(), None);
     }
 
     #[test]
-    fn a_moments_patience_is_for_few_debtors_only() {
-        let pool = Pool::<u32>::new(64);
-        let hurries: Vec<_> = (0..8)
-            .map(|name| {
-                let (ticket, hurry) = pool.accepted(&Arc::new(name));
-                assert!(hurry == Hurry::No || pool.make_room(ticket).start_thread);
-                hurry
-            })
-            .collect();
-        let soon = FEW_DEBTORS - 1;
-        assert_eq!(hurries[0], Hurry::No);
-        assert!(hurries[1..=soon].iter().all(|hurry| *hurry == Hurry::Soon), "{hurries:?}");
-        assert!(hurries[soon + 1..].iter().all(|hurry| *hurry == Hurry::Now), "{hurries:?}");
+    fn one_eviction_makes_room_for_one_connection() {
+        let mut slots = full_of(&[Network::Loopback; 2]);
+        assert_eq!(slots.enter(), None);
+        assert_eq!(slots.evict(), Some(0));
+        assert_eq!(slots.enter(), Some(3));
+        assert_eq!(slots.enter(), None, "the place is taken again");
+        assert_eq!((slots.open(), slots.evicting()), (3, 1));
+        slots.leave(1);
+        assert_eq!((slots.open(), slots.evicting()), (2, 0));
+        assert_eq!(slots.enter(), None, "its place was taken when it was evicted");
+        slots.leave(2);
+        assert_eq!(slots.enter(), Some(4));
     }
 
     #[test]
-    fn whoever_comes_back_in_time_spares_a_thread() {
-        let pool = Pool::new(MAX);
-        let (first, _) = pool.accepted(&Arc::new(1));
-        let (second, hurry) = pool.accepted(&Arc::new(2));
-        assert_eq!(hurry, Hurry::Soon);
-        assert!(pool.settled(first) && pool.returns());
-        let room = pool.make_room(second);
-        assert!(!room.start_thread && room.give_way.is_none() && !room.alone);
-    }
-
-    #[test]
-    fn beyond_the_limit_the_oldest_debtor_gives_way() {
-        let pool = Pool::new(MAX);
-        let tickets: Vec<_> = (0..MAX as u32).map(|name| accept(&pool, name).0).collect();
-        // The first has sent its head: it is being answered, and owes nothing.
-        assert!(pool.settled(tickets[0]));
-        let mut last = 0;
-        for (name, gives_way) in [(100, 1), (101, 2), (102, 3), (103, 100)] {
-            age(&pool);
-            let (ticket, room) = accept(&pool, name);
-            assert_eq!(room.unwrap().give_way.as_deref(), Some(&gives_way));
-            assert!(!pool.settled(tickets.get(gives_way as usize).copied().unwrap_or(last)), "it was told to go");
-            assert!(pool.returns(), "its thread stands again");
-            last = if last == 0 { ticket } else { last };
-        }
-        assert!(pool.state().threads <= MAX + STANDING);
-    }
-
-    #[test]
-    fn one_more_connection_makes_one_give_way_and_not_two() {
-        let pool = Pool::new(MAX);
-        for name in 0..MAX as u32 {
-            let _ = accept(&pool, name);
-        }
-        age(&pool);
-        assert_eq!(accept(&pool, 100).1.unwrap().give_way.as_deref(), Some(&0));
-        // Its thread is not back yet, but nobody else has to go for that.
-        let (ticket, hurry) = pool.accepted(&Arc::new(101));
-        assert_eq!(hurry, Hurry::Now);
-        assert!(pool.settled(ticket) && pool.returns());
-        assert!(pool.make_room(ticket).give_way.is_none());
-    }
-
-    #[test]
-    fn without_a_new_thread_the_oldest_other_debtor_gives_way() {
-        let pool = Pool::new(MAX);
-        let (_, (second, room)) = (accept(&pool, 1), accept(&pool, 2));
-        assert!(room.unwrap().start_thread);
-        age(&pool);
-        let (gives_way, alone) = pool.not_started(second);
-        assert_eq!((gives_way.as_deref(), alone), (Some(&1), false));
-        // Its thread has come back, and nobody else owes: now we are alone.
-        assert!(pool.returns());
-        let (third, room) = accept(&pool, 3);
-        assert!(room.unwrap().start_thread);
-        assert!(pool.settled(second));
-        let (gives_way, alone) = pool.not_started(third);
-        assert_eq!((gives_way, alone), (None, true));
-        assert_eq!(pool.state().threads, STANDING);
-    }
-
-    #[test]
-    fn whoever_comes_back_to_enough_others_ends() {
-        let pool = Pool::<u32>::new(64);
-        let tickets: Vec<_> = (0..40).map(|name| accept(&pool, name).0).collect();
-        let mut stood = 0;
-        for ticket in tickets {
-            assert!(pool.settled(ticket));
-            stood = stood.max(pool.standing() + usize::from(pool.returns()));
-        }
-        assert_eq!((stood, pool.standing()), (MAX_STANDING, MAX_STANDING));
-        // Those who stayed while many stalled go with the next few requests.
-        for left in (STANDING..MAX_STANDING).rev() {
-            let (ticket, room) = accept(&pool, 0);
-            assert!(pool.settled(ticket) && room.is_none() && !pool.returns());
-            assert_eq!((pool.standing(), pool.state().threads), (left, left));
-        }
-    }
-
-    #[test]
-    fn closing_ends_whoever_comes_back() {
-        let pool = Pool::new(MAX);
-        let (first, _) = accept(&pool, 1);
-        pool.close();
-        let room = accept(&pool, 2).1.unwrap();
-        assert!(!room.start_thread && room.give_way.is_none());
-        let told = std::cell::Cell::new(0);
-        pool.wait_settled(Instant::now(), |_| told.set(told.get() + 1));
-        assert_eq!(told.get(), 2);
-        assert!(!pool.settled(first));
-        assert!(!pool.returns() && !pool.returns());
-        pool.wait_ended(Instant::now());
-        assert_eq!(pool.state().threads, 0);
-    }
-
-    #[test]
-    fn a_wait_ends_when_what_it_waits_for_happens() {
-        let pool = Arc::new(Pool::new(MAX));
-        let (ticket, _) = accept(&pool, 1);
-        let waiter = std::thread::spawn({
-            let pool = Arc::clone(&pool);
-            move || pool.wait_for_return(Duration::from_secs(60))
-        });
-        while pool.state().waiting == 0 {
-            std::thread::yield_now();
-        }
-        assert!(pool.settled(ticket) && pool.returns());
-        waiter.join().unwrap();
+    fn a_connection_that_is_idle_again_keeps_its_age() {
+        let mut slots = full_of(&[Network::Loopback; 3]);
+        slots.becomes_active(1);
+        slots.becomes_idle(1, Network::Loopback, 0);
+        assert_eq!(evicted(&mut slots), [0, 1, 2]);
     }
 }

@@ -1,293 +1,362 @@
-//! The connector, once there is one, and the one `validate` in flight.
+//! What `/health` and `/ready` ask: the connector, and the one `validate` in flight.
+//!
+//! [`Checks::known`] answers what needs no waiting; [`Checks::wait`] may call the connector or wait for
+//! its verdict. This file knows nothing of connections; the only thread it starts is `validate`'s.
 
+use std::any::Any;
 use std::fmt;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::transitions::{Check, Transitions};
 use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, milliseconds};
-use crate::limits::{ANSWER_MARGIN, LONG};
-use crate::log::{Event, Log};
+use crate::endpoint::Endpoint;
+use crate::limits::{ANSWER_MARGIN, MAX_ERROR_TEXT};
+use crate::log::Log;
 use crate::spawn::spawn;
+use crate::text::bounded;
 
-/// Why a check does not say yes.
+/// Why a check fails.
 #[derive(Clone, Debug)]
-pub(crate) enum Failure {
-    /// No connector yet.
-    Absent,
+pub(crate) enum CheckError {
+    /// No connector is attached yet.
+    NoConnector,
     /// The process is about to end.
     Draining,
-    /// As many requests as may be are inside the connector's code or waiting for it.
+    /// The quota of requests that wait for the connector is used up.
     Busy,
-    /// `validate` has taken this long so far, which is longer than it may or the client will wait.
+    /// The system has no thread for a request that has to wait.
+    NoThread,
+    /// `validate` has run this long, and is not waited for any longer.
     Overdue(Duration),
-    /// What the connector said.
-    Said(Arc<str>),
+    /// The connector's own text, at most [`MAX_ERROR_TEXT`] bytes of it.
+    Reported(Arc<str>),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CheckError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Absent => f.write_str("the connector is not there yet"),
-            Failure::Draining => f.write_str("the connector is shutting down"),
-            Failure::Busy => f.write_str("too many requests are waiting for the connector"),
-            Failure::Overdue(age) => write!(f, "validation has not finished after {} ms", milliseconds(*age)),
-            Failure::Said(text) => f.write_str(text),
+            CheckError::NoConnector => f.write_str("the connector has not started yet"),
+            CheckError::Draining => f.write_str("the connector is shutting down"),
+            CheckError::Busy => f.write_str("too many requests are waiting for the connector"),
+            CheckError::NoThread => f.write_str("the system has no thread for this request"),
+            CheckError::Overdue(age) => write!(f, "validation has not finished after {} ms", milliseconds(*age)),
+            CheckError::Reported(text) => f.write_str(text),
         }
     }
 }
 
-const HEALTHY: u8 = 1;
-const UNHEALTHY: u8 = 2;
+pub(crate) type Verdict = Result<(), CheckError>;
 
-/// What `/ready` and `/health` ask.
+/// The connector, the state of its validation, and the quotas of those who wait for it.
 pub(crate) struct Checks {
-    connector: Mutex<Option<Arc<dyn Connector>>>,
-    draining: AtomicBool,
-    /// Requests inside the connector's code, or waiting for it.
-    inside: AtomicUsize,
-    max_inside: usize,
-    /// What `/health` answered last, for logging that it changes: 0, [`HEALTHY`] or [`UNHEALTHY`].
-    answered: AtomicU8,
-    validation: Mutex<Validation>,
-    landed: Condvar,
+    state: Mutex<State>,
+    /// A run has finished, the connector was replaced, or shutdown gives up.
+    changed: Condvar,
+    /// Requests that wait for a verdict of `validate`.
+    waiting: Quota,
+    /// Requests inside the connector's `ready`.
+    in_ready: Quota,
     validate_timeout: Duration,
     validate_ttl: Duration,
-    log: Log,
+    transitions: Transitions,
 }
 
-/// The `validate` in flight, and the verdict of the last one.
 #[derive(Default)]
-struct Validation {
-    /// Numbers the flights; that of the one in flight, or of the last one.
-    flight: u64,
-    started: Option<Instant>,
-    verdict: Option<Verdict>,
-    /// When shutdown wants everyone who waits to have been answered.
+struct State {
+    connector: Option<Arc<dyn Connector>>,
+    /// Counts the calls of `attach`.
+    generation: u64,
+    /// Counts the runs of `validate`.
+    runs: u64,
+    in_flight: Option<Run>,
+    finished: Option<Finished>,
+    draining: bool,
+    /// When shutdown stops waiting for a verdict.
     give_up: Option<Instant>,
 }
 
-struct Verdict {
-    flight: u64,
+/// The `validate` in flight.
+#[derive(Clone, Copy)]
+struct Run {
+    number: u64,
+    started: Instant,
+    /// It has been logged that this run takes too long.
+    overdue_logged: bool,
+}
+
+/// The result of the latest run.
+struct Finished {
+    run: u64,
     at: Instant,
-    result: Result<(), Failure>,
+    verdict: Verdict,
 }
 
 impl fmt::Debug for Checks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Checks").field("inside", &self.inside).finish_non_exhaustive()
+        f.debug_struct("Checks").field("waiting", &self.waiting).field("in_ready", &self.in_ready).finish_non_exhaustive()
     }
 }
 
 impl Checks {
     pub(crate) fn new(config: &Config, log: Log) -> Checks {
         Checks {
-            connector: Mutex::default(),
-            draining: AtomicBool::new(false),
-            inside: AtomicUsize::new(0),
-            max_inside: config.max_connections / 2,
-            answered: AtomicU8::new(0),
-            validation: Mutex::default(),
-            landed: Condvar::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            waiting: Quota::new(config.max_connections / 2),
+            in_ready: Quota::new(config.max_connections / 4),
             validate_timeout: config.validate_timeout,
             validate_ttl: config.validate_ttl,
-            log,
+            transitions: Transitions::new(log),
         }
     }
 
-    /// From now on `connector` is asked; what an earlier one said, or is about to say, is forgotten.
+    /// From now on `connector` is asked. The result of an earlier connector's run is discarded, and the
+    /// requests that wait for it ask the new connector.
     pub(crate) fn attach(&self, connector: Arc<dyn Connector>) {
-        let mut slot = self.slot();
-        let before = slot.replace(connector);
-        let mut validation = self.validation();
-        validation.flight += 1;
-        validation.started = None;
-        validation.verdict = None;
-        drop(validation);
-        drop(slot);
-        // The author's destructor may take its time: not while others wait for the locks.
+        let mut state = self.lock();
+        let before = state.connector.replace(connector);
+        state.generation += 1;
+        state.in_flight = None;
+        state.finished = None;
+        drop(state);
+        self.changed.notify_all();
+        // The author's destructor may take its time, so it runs without the lock.
         drop(before);
     }
 
-    /// From now on `/ready` says no.
+    /// From now on `/ready` fails.
     pub(crate) fn refuse_ready(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.lock().draining = true;
     }
 
-    /// Whoever waits for a verdict waits until `deadline` at most.
+    /// Requests that wait for a verdict wait until `deadline` at most.
     pub(crate) fn give_up_at(&self, deadline: Instant) {
-        self.validation().give_up = Some(deadline);
-        self.landed.notify_all();
+        self.lock().give_up = Some(deadline);
+        self.changed.notify_all();
     }
 
-    /// What `/ready` answers.
-    pub(crate) fn ready(&self, may_wait: &dyn Fn() -> bool) -> Result<(), Failure> {
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(Failure::Draining);
-        }
-        let connector = self.slot().clone().ok_or(Failure::Absent)?;
-        let _inside = Inside::enter(self, may_wait)?;
-        // The connector's destructor, should it run here, is its author's code too.
-        ask("ready", move || connector.ready())
-    }
-
-    /// What `/health` answers, to a client that will wait for `patience`, if it said so.
-    pub(crate) fn health(self: &Arc<Self>, patience: Option<Duration>, may_wait: &dyn Fn() -> bool) -> Result<(), Failure> {
-        let answer = self.verdict(patience, may_wait);
-        // Only what was found out about the connector is news: not that a client was in a hurry.
-        let news = match &answer {
-            Err(Failure::Absent | Failure::Draining | Failure::Busy) => false,
-            Err(Failure::Overdue(age)) => *age >= LONG.min(self.validate_timeout),
-            Ok(()) | Err(Failure::Said(_)) => true,
-        };
-        if news {
-            let word = if answer.is_ok() { HEALTHY } else { UNHEALTHY };
-            if self.answered.load(Ordering::Relaxed) != word && self.answered.swap(word, Ordering::Relaxed) != word {
-                match &answer {
-                    Ok(()) => self.log.emit(&Event::Healthy),
-                    Err(failure) => self.log.emit(&Event::Unhealthy { reason: &failure.to_string() }),
-                }
+    /// The answer, if it is known without calling the connector and without waiting. `wait` is how long
+    /// the client says it will wait.
+    pub(crate) fn known(&self, endpoint: Endpoint, wait: Option<Duration>) -> Option<Verdict> {
+        let state = self.lock();
+        match endpoint {
+            Endpoint::Live => Some(Ok(())),
+            Endpoint::Ready if state.draining => Some(Err(CheckError::Draining)),
+            _ if state.connector.is_none() => Some(Err(CheckError::NoConnector)),
+            Endpoint::Ready => None,
+            Endpoint::Health => {
+                let now = Instant::now();
+                self.fresh(&state, now).or_else(|| {
+                    let run = state.in_flight?;
+                    let age = now.saturating_duration_since(run.started);
+                    // Logging may block, so a run that is still to be logged as overdue is left to `wait`.
+                    let logged = run.overdue_logged || age < self.validate_timeout;
+                    (age >= self.patience(wait) && logged).then_some(Err(CheckError::Overdue(age)))
+                })
             }
         }
-        answer
     }
 
-    /// A verdict that is fresh, in flight, or now asked for.
-    fn verdict(self: &Arc<Self>, patience: Option<Duration>, may_wait: &dyn Fn() -> bool) -> Result<(), Failure> {
-        if let Some(result) = self.fresh(&self.locked()?.1, Instant::now()) {
-            return result;
-        }
-        // Without the locks: making room may take a moment.
-        let _inside = Inside::enter(self, may_wait)?;
-        let (connector, mut validation) = self.locked()?;
-        let now = Instant::now();
-        if let Some(result) = self.fresh(&validation, now) {
-            return result;
-        }
-        let longest = self.validate_timeout;
-        let patience = patience.map_or(longest, |wait| longest.min(wait - ANSWER_MARGIN.min(wait / 4)));
-        let started = match validation.started {
-            Some(started) => started,
-            None => {
-                validation.flight += 1;
-                validation.started = Some(now);
-                let flight = validation.flight;
-                drop(validation);
-                self.take_off(flight, connector);
-                validation = self.validation();
-                now
-            }
-        };
-        let flight = validation.flight;
-        // One that has already taken longer than this client will wait is not waited for.
-        let overdue = now.duration_since(started) >= patience;
-        let deadline = if overdue { now } else { after(started, longest).min(after(now, patience)) };
-        if let Some(result) = self.wait_landed(validation, flight, deadline) {
-            return result;
-        }
-        if self.validation().give_up.is_some_and(|give_up| give_up <= Instant::now()) {
-            return Err(Failure::Draining);
-        }
-        Err(Failure::Overdue(started.elapsed()))
-    }
-
-    /// Connector and validation, both at one time: a verdict is of the connector it was asked of.
-    /// The locks are taken in the order in which `attach` takes them.
-    fn locked(&self) -> Result<(Arc<dyn Connector>, MutexGuard<'_, Validation>), Failure> {
-        let slot = self.slot();
-        let connector = slot.clone().ok_or(Failure::Absent)?;
-        Ok((connector, self.validation()))
-    }
-
-    /// A verdict that may be given to others.
-    fn fresh(&self, validation: &Validation, now: Instant) -> Option<Result<(), Failure>> {
-        let verdict = validation.verdict.as_ref()?;
-        (now.saturating_duration_since(verdict.at) < self.validate_ttl).then(|| verdict.result.clone())
-    }
-
-    /// Runs the one `validate`, on a thread of its own; on this one if there is no other to be had:
-    /// then a client may have to wait, but the answer is right.
-    fn take_off(self: &Arc<Self>, flight: u64, connector: Arc<dyn Connector>) {
-        let (checks, asked) = (Arc::clone(self), Arc::clone(&connector));
-        if spawn("validate", Box::new(move || checks.fly(flight, asked))).is_err() {
-            self.fly(flight, connector);
+    /// The answer, for a request that may wait. Where the quota is used up it is an error at once.
+    pub(crate) fn wait(self: &Arc<Self>, endpoint: Endpoint, wait: Option<Duration>) -> Verdict {
+        match endpoint {
+            Endpoint::Live => Ok(()),
+            Endpoint::Ready => self.ready(),
+            Endpoint::Health => self.health(wait),
         }
     }
 
-    fn fly(&self, flight: u64, connector: Arc<dyn Connector>) {
-        let result = ask("validate", move || connector.validate());
-        self.land(flight, result);
-    }
-
-    fn land(&self, flight: u64, result: Result<(), Failure>) {
-        let mut validation = self.validation();
-        // Otherwise another connector has taken the place of the one that was asked.
-        if validation.flight == flight {
-            validation.started = None;
-            validation.verdict = Some(Verdict { flight, at: Instant::now(), result });
-            drop(validation);
-            self.landed.notify_all();
+    fn ready(&self) -> Verdict {
+        let state = self.lock();
+        if state.draining {
+            return Err(CheckError::Draining);
         }
+        let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+        drop(state);
+        let _permit = self.in_ready.enter().ok_or(CheckError::Busy)?;
+        let result = call("ready", connector, |connector| connector.ready());
+        let (verdict, text) = verdict_of(result);
+        self.transitions.report(Check::Ready, text);
+        verdict
     }
 
-    /// Waits for the flight under way to land: until `deadline`, or until shutdown gives up.
-    fn wait_landed(
-        &self,
-        mut validation: MutexGuard<'_, Validation>,
-        flight: u64,
-        deadline: Instant,
-    ) -> Option<Result<(), Failure>> {
+    fn health(self: &Arc<Self>, wait: Option<Duration>) -> Verdict {
+        let asked = Instant::now();
+        let patience = self.patience(wait);
+        let _permit = self.waiting.enter().ok_or(CheckError::Busy)?;
+        // Once for each connector that is attached meanwhile.
         loop {
-            if let Some(verdict) = &validation.verdict {
-                if verdict.flight >= flight {
-                    return Some(verdict.result.clone());
-                }
+            let state = self.lock();
+            let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+            let now = Instant::now();
+            if let Some(verdict) = self.fresh(&state, now) {
+                return verdict;
             }
-            let deadline = validation.give_up.map_or(deadline, |give_up| give_up.min(deadline));
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let generation = state.generation;
+            let run = match state.in_flight {
+                Some(run) => {
+                    drop(state);
+                    run
+                }
+                None => self.start(state, connector),
+            };
+            // A run that has already taken longer than this client waits is not waited for.
+            let deadline = if run.started.elapsed() >= patience { asked } else { after(asked, patience) };
+            let deadline = deadline.min(after(run.started, self.validate_timeout));
+            if let Some(verdict) = self.wait_for(run, generation, deadline) {
+                return verdict;
+            }
+        }
+    }
+
+    /// How long a client that says it will wait for `wait` gets to wait: long enough before it gives up
+    /// that the answer still arrives.
+    fn patience(&self, wait: Option<Duration>) -> Duration {
+        let longest = self.validate_timeout;
+        wait.map_or(longest, |wait| longest.min(wait - ANSWER_MARGIN.min(wait / 4)))
+    }
+
+    /// A verdict that is young enough to be reused.
+    fn fresh(&self, state: &State, now: Instant) -> Option<Verdict> {
+        let finished = state.finished.as_ref()?;
+        (now.saturating_duration_since(finished.at) < self.validate_ttl).then(|| finished.verdict.clone())
+    }
+
+    /// The error for a run that is not waited for any longer. That it passes the limit for all clients is
+    /// logged once: only that says something about the connector, since one client may be in a hurry.
+    fn overdue(&self, mut state: MutexGuard<'_, State>, number: u64, age: Duration) -> CheckError {
+        let error = CheckError::Overdue(age);
+        if let Some(run) = state.in_flight.as_mut().filter(|run| run.number == number && age >= self.validate_timeout) {
+            if !mem::replace(&mut run.overdue_logged, true) {
+                self.transitions.queue(Check::Health, Some(error.to_string()));
+                drop(state);
+                self.transitions.emit();
+            }
+        }
+        error
+    }
+
+    /// Starts a run on a thread of its own. If there is no thread, it runs on this one: the client may
+    /// then wait longer than it wants, but the answer is right.
+    fn start(self: &Arc<Self>, mut state: MutexGuard<'_, State>, connector: Arc<dyn Connector>) -> Run {
+        state.runs += 1;
+        let run = Run { number: state.runs, started: Instant::now(), overdue_logged: false };
+        state.in_flight = Some(run);
+        drop(state);
+        let (checks, asked) = (Arc::clone(self), Arc::clone(&connector));
+        if spawn("validate", Box::new(move || checks.run(run.number, asked))).is_err() {
+            self.run(run.number, connector);
+        }
+        run
+    }
+
+    fn run(&self, number: u64, connector: Arc<dyn Connector>) {
+        let result = call("validate", connector, |connector| connector.validate());
+        let (verdict, text) = verdict_of(result);
+        let mut state = self.lock();
+        // Otherwise another connector has taken the place of the one that was asked.
+        if state.in_flight.is_some_and(|run| run.number == number) {
+            state.in_flight = None;
+            state.finished = Some(Finished { run: number, at: Instant::now(), verdict });
+            // Queued under the lock, so that changes are logged in the order in which they happen.
+            self.transitions.queue(Check::Health, text);
+            drop(state);
+            // The log comes before the answers. If it blocks, they come when their time is up.
+            self.transitions.emit();
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for that run to finish. `None` if the connector was replaced meanwhile.
+    fn wait_for(&self, run: Run, generation: u64, deadline: Instant) -> Option<Verdict> {
+        let mut state = self.lock();
+        loop {
+            if state.generation != generation {
                 return None;
             }
-            validation = self.landed.wait_timeout(validation, left).unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(finished) = state.finished.as_ref().filter(|finished| finished.run >= run.number) {
+                return Some(finished.verdict.clone());
+            }
+            let now = Instant::now();
+            if state.give_up.is_some_and(|give_up| give_up <= now) {
+                return Some(Err(CheckError::Draining));
+            }
+            let left = state.give_up.map_or(deadline, |give_up| give_up.min(deadline)).saturating_duration_since(now);
+            if left.is_zero() {
+                return Some(Err(self.overdue(state, run.number, now.saturating_duration_since(run.started))));
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<dyn Connector>>> {
-        self.connector.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn validation(&self) -> MutexGuard<'_, Validation> {
-        self.validation.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Calls into the connector's code; a panic there is an error like any other.
-fn ask(method: &str, call: impl FnOnce() -> Result<(), BoxError>) -> Result<(), Failure> {
-    let asked = panic::catch_unwind(AssertUnwindSafe(|| call().map_err(|error| explain(&*error))));
-    let text = match asked {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(text)) => text,
-        Err(payload) => [method, " panicked: ", panic_text(&*payload)].concat(),
-    };
-    Err(Failure::Said(text.into()))
-}
-
-/// One of the places inside the connector's code; given back when dropped.
-struct Inside<'a>(&'a AtomicUsize);
-
-impl<'a> Inside<'a> {
-    fn enter(checks: &'a Checks, may_wait: &dyn Fn() -> bool) -> Result<Inside<'a>, Failure> {
-        let inside = Inside(&checks.inside);
-        let place = checks.inside.fetch_add(1, Ordering::Relaxed);
-        if place < checks.max_inside && may_wait() { Ok(inside) } else { Err(Failure::Busy) }
+/// The verdict to give to clients, bounded once for all of them, and the whole text of an error for the log.
+fn verdict_of(result: Result<(), String>) -> (Verdict, Option<String>) {
+    match result {
+        Ok(()) => (Ok(()), None),
+        Err(text) => {
+            let (start, cut) = bounded(&text, MAX_ERROR_TEXT);
+            (Err(CheckError::Reported([start, cut].concat().into())), Some(text))
+        }
     }
 }
 
-impl Drop for Inside<'_> {
+/// Calls the connector's code, then gives this reference to the connector back: its destructor may run
+/// here. A panic in the call is an error like any other, one in the destructor changes no verdict.
+fn call(
+    method: &str,
+    connector: Arc<dyn Connector>,
+    ask: impl FnOnce(&dyn Connector) -> Result<(), BoxError>,
+) -> Result<(), String> {
+    let asked = panic::catch_unwind(AssertUnwindSafe(|| ask(&*connector).map_err(|error| explain(&*error))));
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))) {
+        mem::forget(payload);
+    }
+    asked.unwrap_or_else(|payload| {
+        let text = [method, " panicked: ", panic_text(&*payload)].concat();
+        forget(payload);
+        Err(text)
+    })
+}
+
+/// A payload may panic in its own destructor, so it never runs.
+fn forget(payload: Box<dyn Any + Send>) {
+    mem::forget(payload);
+}
+
+/// How many requests may be in one place at once.
+#[derive(Debug)]
+struct Quota {
+    most: usize,
+    inside: AtomicUsize,
+}
+
+/// One of a quota, given back when dropped.
+struct Permit<'a>(&'a Quota);
+
+impl Quota {
+    fn new(most: usize) -> Quota {
+        Quota { most: most.max(1), inside: AtomicUsize::new(0) }
+    }
+
+    fn enter(&self) -> Option<Permit<'_>> {
+        let permit = Permit(self);
+        (self.inside.fetch_add(1, Ordering::Relaxed) < self.most).then_some(permit)
+    }
+}
+
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.inside.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -100,7 +100,12 @@ fn stalled_clients_do_not_delay_the_end() {
         (0..20).map(|_| Client::that_sent(server.address(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")).collect();
     assert_eq!(get(server.address(), "/live").status, 200);
     drain_soon(&server.server);
-    for client in silent.into_iter().chain(stalled) {
+    for client in silent {
+        // The system may not have told a client that never sent anything that it is connected to nothing.
+        let _ = client.send(HALF_A_HEAD);
+        client.closed();
+    }
+    for client in stalled {
         client.closed();
     }
     for client in lingering {
