@@ -156,7 +156,7 @@ fn without_descriptors_the_end_comes_all_the_same() {
     daemon.line(SHORT);
     daemon.signal("TERM");
     assert_eq!(daemon.exit(), Some(0));
-    assert_eq!(daemon.messages().last(), Some(&"draining"));
+    assert_eq!(daemon.messages().last(), Some(&"finished"));
     drop(stalled);
 }
 
