@@ -18,12 +18,12 @@ finish() {
     trap - EXIT
     if [ "$code" != 0 ] && [ -s "$work/engine.log" ]; then
         printf '%s\n' "-- the last lines of $engine's own log:" >&2
-        tail -n 15 "$work/engine.log" >&2
+        tail -n 6 "$work/engine.log" >&2
     fi
     if [ -n "$holder" ]; then
         init=$(first_child)
         kill -KILL "$holder" 2>/dev/null || true
-        wait
+        within 10 is_gone "$holder" || true
         [ -z "$init" ] || within 10 is_gone "$init" || printf 'process %s does not end\n' "$init" >&2
     fi
     find /sys/fs/cgroup -depth -type d -path "*/$cgroup*" -exec rmdir {} \; 2>/dev/null || true
@@ -67,6 +67,8 @@ own_namespaces() {
         ip link set lo up && mount -t tmpfs tmpfs /run && touch "$1/namespaces" && { sleep infinity & wait; }' \
         init "$work" >"$work/engine.log" 2>&1 &
     holder=$!
+    # So that bash does not report its end.
+    disown "$holder"
     within 10 test -e "$work/namespaces" || outside "no namespaces: $(cat "$work/engine.log")"
 }
 inside() { nsenter --target "$(first_child)" --mount --net --pid -- "$@"; }
