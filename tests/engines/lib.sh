@@ -61,17 +61,18 @@ static_release() {
 }
 
 first_child() { cat "/proc/$holder/task/$holder/children" 2>/dev/null | tr -d ' '; }
-# Namespaces that live as long as this script, however it ends. Their /run is empty, so no engine of the machine is found there.
+# Namespaces that live as long as this script, however it ends. Their /run and /var/lib are empty, so
+# that no engine finds another one's sockets or state.
 own_namespaces() {
     setpriv --pdeathsig=KILL unshare --mount --net --pid --fork --kill-child --mount-proc bash -c '
-        ip link set lo up && mount -t tmpfs tmpfs /run && touch "$1/namespaces" && { sleep infinity & wait; }' \
+        ip link set lo up && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && touch "$1/namespaces" && { sleep infinity & wait; }' \
         init "$work" >"$work/engine.log" 2>&1 &
     holder=$!
     # So that bash does not report its end.
     disown "$holder"
     within 10 test -e "$work/namespaces" || outside "no namespaces: $(cat "$work/engine.log")"
 }
-inside() { nsenter --target "$(first_child)" --mount --net --pid -- "$@"; }
+inside() { nsenter --target "$(first_child)" --mount --net --pid -- env --chdir="$root" "$@"; }
 
 # Debian's client: another one may come first in PATH.
 docker() { DOCKER_CONFIG=$work/client command /usr/bin/docker --host "unix://$work/docker.sock" "$@"; }
@@ -79,7 +80,7 @@ start_dockerd() {
     echo '{}' >"$work/docker.json"
     inside dockerd --config-file="$work/docker.json" --host="unix://$work/docker.sock" --pidfile="$work/docker.pid" \
         --data-root="$work/data" --exec-root="$work/exec" --cgroup-parent="/$cgroup" \
-        --bridge=none --iptables=false --ip6tables=false "$@" >"$work/engine.log" 2>&1 &
+        --bridge=none --iptables=false --ip6tables=false >"$work/engine.log" 2>&1 &
     answers() { docker info >/dev/null 2>&1; }
     within 30 answers || outside "dockerd does not start"
     docker_version=$(docker version --format '{{.Server.Version}}' | sed 's/+.*//')
