@@ -66,7 +66,7 @@ first_child() { cat "/proc/$holder/task/$holder/children" 2>/dev/null | tr -d ' 
 own_namespaces() {
     setpriv --pdeathsig=KILL unshare --mount --net --pid --fork --kill-child --mount-proc bash -c '
         ip link set lo up && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && touch "$1/namespaces" && { sleep infinity & wait; }' \
-        init "$work" >"$work/engine.log" 2>&1 &
+        init "$work" >>"$work/engine.log" 2>&1 &
     holder=$!
     # So that bash does not report its end.
     disown "$holder"
@@ -80,7 +80,7 @@ start_dockerd() {
     echo '{}' >"$work/docker.json"
     inside dockerd --config-file="$work/docker.json" --host="unix://$work/docker.sock" --pidfile="$work/docker.pid" \
         --data-root="$work/data" --exec-root="$work/exec" --cgroup-parent="/$cgroup" \
-        --bridge=none --iptables=false --ip6tables=false >"$work/engine.log" 2>&1 &
+        --bridge=none --iptables=false --ip6tables=false >>"$work/engine.log" 2>&1 &
     answers() { docker info >/dev/null 2>&1; }
     within 30 answers || outside "dockerd does not start"
     docker_version=$(docker version --format '{{.Server.Version}}' | sed 's/+.*//')
