@@ -6,6 +6,7 @@ why, and ends on SIGTERM.
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import socket
@@ -43,6 +44,14 @@ def request(address, path, timeout=1.0):
             text += piece
     head = text.split(b"\r\n")[0].split(b" ")
     return int(head[1]) if head[0] == b"HTTP/1.1" and b"\r\n\r\n" in text else None
+
+
+def message(line):
+    """What a line of the log says, or None if it is torn."""
+    try:
+        return json.loads(line)["msg"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class Daemon:
@@ -87,10 +96,10 @@ class Daemon:
         """Each endpoint once."""
         return [request(self.address, path) for path in PATHS]
 
-    def until_ready(self, seconds):
+    def until_ready(self, seconds, paths=PATHS):
         """Asks until each endpoint says 200; False if the time is over first, or it has ended."""
         deadline = time.monotonic() + seconds
-        waiting = list(PATHS)
+        waiting = list(paths)
         while waiting and time.monotonic() < deadline and not self.ended():
             waiting = [path for path in waiting if request(self.address, path) != 200]
             if waiting:
@@ -141,7 +150,8 @@ class Lives:
 
     def running(self):
         daemon = Daemon([self.program])
-        if not daemon.until_ready(RECOVERS_IN):
+        # Not /health: its verdict would be remembered, and the next one has to be found under the fault.
+        if not daemon.until_ready(RECOVERS_IN, ("/live", "/ready")):
             daemon.signal(signal.SIGKILL)
             raise SystemExit(f"the daemon without a fault does not start: {daemon.lines}")
         return daemon
@@ -150,7 +160,7 @@ class Lives:
         """A whole life under the tracer."""
         log = self.log()
         daemon = Daemon(tracer.command(log, inject) + [self.program], traced=True)
-        for_good = inject is not None and inject[2].endswith("+")
+        for_good = inject is not None and "+" in inject[2]
         ready = daemon.until_ready(1.0 if for_good else RECOVERS_IN)
         broken = []
         if not ready and not for_good and not daemon.ended():
@@ -164,7 +174,7 @@ class Lives:
     def serve(self, inject=None):
         """The fault begins when the daemon serves, and is over before it ends; one for good then comes back for the end."""
         daemon, logs, broken = self.running(), [self.log()], []
-        for_good = inject is not None and inject[2].endswith("+")
+        for_good = inject is not None and "+" in inject[2]
         with tracer.Attached(daemon.pid, logs[0], inject):
             seen = daemon.asked()
             if for_good:
@@ -218,35 +228,54 @@ class Lives:
         call, fault, when = inject
         outcome.what = f"{phase}: {call}:{fault}:when={when}"
         if outcome.place == "nowhere":
+            outcome.broken = [(kind, text) for kind, text in outcome.broken if "strace:" in text]
             outcome.seen = "not reached"
         return outcome
 
 
+def until_connected(calls):
+    """The calls before the line that says so: what comes after them belongs to another phase."""
+    at = next((number for number, call in enumerate(calls) if '"msg\\":\\"connected' in call.text), len(calls))
+    return calls[: at + 1]
+
+
 def plan(lives, every):
     """All cases, from a trace of each phase without a fault."""
-    cases, calls_seen = [], set()
+    traces = {}
     for phase in ("start", "serve", "stop"):
         outcome = getattr(lives, phase)()
         if outcome.broken or outcome.seen != "exit 0":
             raise SystemExit(f"{phase}: the daemon without a fault: {outcome}")
-        calls_seen |= {call.name for call in lives.last}
-        for name, count in tracer.occurrences(lives.last).items():
-            if name not in errnos.CANNOT_FAIL:
-                cases += [(phase, inject) for inject in plan_call(name, count, phase, every)]
+        traces[phase] = lives.last
+    calls_seen = {call.name for calls in traces.values() for call in calls}
+    counts = {phase: tracer.occurrences(until_connected(calls) if phase == "start" else calls) for phase, calls in traces.items()}
+    cases = []
+    for phase, names in counts.items():
+        for name in names.keys() - errnos.CANNOT_FAIL:
+            cases += [(phase, inject) for inject in plan_once(name, names[name], every)]
+    for phase, inject in plan_lasting(counts, every):
+        cases.append((phase, inject))
     return cases, calls_seen
 
 
-def plan_call(name, count, phase, every):
-    """Every error at the first occurrence and for good; at a later one every third error, a different third
-    each time; at every second occurrence one error of three."""
-    all_faults = errnos.faults(name, every)
+def plan_once(name, count, every):
+    """Every error at the first occurrence; at a later one every third error, a different third each time."""
     for number in tracer.sample(count, every):
-        for place, fault in enumerate(all_faults):
+        for place, fault in enumerate(errnos.faults(name, every)):
             if every or number == 1 or place % 3 == number % 3:
                 yield name, fault, str(number)
-    for place, fault in enumerate(all_faults):
-        if phase == "stop":
-            break  # The end of "serve" is under the same fault.
-        yield name, fault, "1+"
-        if every or place % 3 == 0:
-            yield name, fault, "1+2"
+
+
+def plan_lasting(counts, every):
+    """For good: a filter's errors from the start; the documented ones while it serves, or from the start where it is not
+    made later. At every second occurrence: one error of three."""
+    for phase in ("start", "serve"):
+        for name in counts[phase].keys() - errnos.CANNOT_FAIL:
+            for place, fault in enumerate(errnos.faults(name, every)):
+                denied = fault in ("error=EPERM", "error=ENOSYS")
+                if phase == "start" and name in counts["serve"] and not denied and not every:
+                    continue
+                if errnos.lasts(name, fault):
+                    yield phase, (name, fault, "1+")
+                if every or (phase == "serve" and place % 3 == 0):
+                    yield phase, (name, fault, "1+2")

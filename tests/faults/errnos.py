@@ -41,7 +41,7 @@ DOCUMENTED = {
     "mremap": "EAGAIN EFAULT EINVAL ENOMEM",
     "munmap": "EINVAL ENOMEM",
     "nanosleep": "EFAULT EINTR EINVAL",
-    "open": "EACCES EINTR EINVAL EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENODEV ENOENT ENOMEM ENOTDIR ENXIO EOVERFLOW EWOULDBLOCK",
+    "open": "EACCES EINTR EINVAL EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENODEV ENOENT ENOMEM ENOTDIR ENXIO EOVERFLOW EAGAIN",
     "poll": "EFAULT EINTR EINVAL ENOMEM EAGAIN",
     "prctl": "EINVAL EFAULT",
     "read": "EAGAIN EBADF EFAULT EINTR EINVAL EIO EISDIR",
@@ -66,6 +66,17 @@ RETURNED = {"read": "0", "recvfrom": "0", "write": "0", "sendto": "0", "poll": "
 
 # No error of these can reach the program: the first three do not return to the caller, execve is the tracer's.
 CANNOT_FAIL = {"exit", "exit_group", "rt_sigreturn", "execve"}
+
+
+# Told to try again, a program does: so these can end, but the kernel cannot give them for good. A socket with a timeout
+# gives EAGAIN only when that is over.
+TRY_AGAIN = {"error=EINTR": None, "error=EAGAIN": ("recvfrom", "sendto", "read", "write", "recvmsg", "sendmsg", "readv", "writev")}
+
+
+def lasts(call, fault):
+    """Whether the kernel can give this each time, for good."""
+    calls = TRY_AGAIN.get(fault, ())
+    return calls is not None and call not in calls
 
 
 def faults(call, every_errno=False):

@@ -65,7 +65,8 @@ class Tally:
                 if excuse:
                     self.excused[excuse] += 1
                 else:
-                    self.violations.append(f"{self.program}: {outcome.what}: {text} (fault in: {outcome.place})")
+                    same = (self.program, outcome.call, outcome.place, kind)
+                    self.violations.append((same, f"{outcome.what}: {text}"))
 
     def report(self):
         for call in sorted(self.seen):
@@ -78,3 +79,13 @@ class Tally:
 
     def unseen(self):
         return [known for known in self.known if known.program == self.program and not self.excused[known]]
+
+
+def grouped(violations, examples=3):
+    """Violations of one kind by one call, with some of them as examples."""
+    groups = collections.defaultdict(list)
+    for same, text in violations:
+        groups[same].append(text)
+    for (program, call, place, kind), texts in sorted(groups.items()):
+        yield f"{program}: {call} ({place}): {kind}, {len(texts)} times"
+        yield from (f"    {text}" for text in texts[:examples])

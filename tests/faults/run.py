@@ -15,16 +15,18 @@ import resource
 import tempfile
 import time
 
+import allow_list
 import daemon_cases
 import known
 import probe_cases
+import outcome
 from outcome import Tally
 
 
 def in_parallel(workers, work, cases, tally):
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for outcome in pool.map(lambda case: work(*case), cases):
-            tally.add(outcome)
+        for seen in pool.map(lambda case: work(*case), cases):
+            tally.add(seen)
 
 
 def section(name):
@@ -66,7 +68,24 @@ def test_daemon(options, workdir):
     return tally.violations, tally.unseen()
 
 
-SECTIONS = {"probe": test_probe, "daemon": test_daemon}
+def listed(name, test):
+    """A section whose violations are lines."""
+
+    def run(options, workdir):
+        begun = section(name)
+        violations = [((name, "all calls", "program", "life"), line) for line in test(options.program, workdir)]
+        print(f"  {time.monotonic() - begun:.0f} s")
+        return violations, []
+
+    return run
+
+
+SECTIONS = {
+    "probe": test_probe,
+    "daemon": test_daemon,
+    "short": listed("transfers of one byte", allow_list.test_short_transfers),
+    "seccomp": listed("the seccomp profile", allow_list.test),
+}
 
 
 def main():
@@ -85,8 +104,8 @@ def main():
             unseen += unneeded
     for exception in unseen:
         print(f"known exception that did not occur: {exception}")
-    for violation in violations:
-        print(f"VIOLATION: {violation}")
+    for line in outcome.grouped(violations, 3 if options.only is None else 12):
+        print(line if line.startswith(" ") else f"VIOLATION: {line}")
     raise SystemExit(1 if violations or (unseen and options.all) else 0)
 
 
