@@ -73,7 +73,7 @@ class Tally:
             outcomes = ", ".join(f"{count} x {seen}" for seen, count in self.seen[call].most_common())
             print(f"  {call:16} {sum(self.seen[call].values()):5}  {outcomes}")
         for known in self.known:
-            if known.program == self.program:
+            if self.excused[known]:
                 print(f"  known, seen {self.excused[known]} times: {known.calls} at {known.place}: {known.kinds}: {known.reason}")
         print(f"  {self.injections} injections, {len(self.violations)} violations")
 

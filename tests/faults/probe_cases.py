@@ -160,9 +160,10 @@ def plan(probe, made, every):
 
 
 def plan_call(scenario, name, count, every):
+    """Every errno at the first occurrence of each call where that takes no time; else the documented ones."""
     documented = errnos.faults(name)
     for number in tracer.sample(count, every):
-        for fault in scenario.only or errnos.faults(name, scenario.every_errno):
+        for fault in scenario.only or errnos.faults(name, every or (scenario.every_errno and number == 1)):
             yield scenario, (name, fault, str(number))
         # For good, from this call on.
         if every or number == 1 or scenario.name == "healthy":

@@ -65,8 +65,8 @@ THREAD_START = {"rt_sigprocmask", "prctl", "gettid", "sigaltstack", "mmap", "mpr
 
 
 def place(calls):
-    """Where the first injected fault was: in the start-up of the C library and of std, in that of a thread, or in the program."""
-    at = next((number for number, call in enumerate(calls) if call.injected), None)
+    """Where the last injected fault was: in the start-up of the C library and of std, in that of a thread, or in the program."""
+    at = next((number for number, call in reversed(list(enumerate(calls))) if call.injected), None)
     if at is None:
         return "nowhere"
     before = calls[:at]
