@@ -2,17 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 use crate::log::{self, Event};
-
-/// The address the server listens on, and the probe asks, unless told otherwise.
-pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-/// The port the server listens on, and the probe asks, unless told otherwise.
-pub const DEFAULT_PORT: u16 = 8081;
 
 /// How long the probe takes at most, from before it connects until it has the whole answer.
 pub const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);

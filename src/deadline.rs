@@ -95,6 +95,45 @@ impl<S: Timeouts> Timed<'_, S> {
     }
 }
 
+/// Reads what has arrived, and waits for it until `until`; then it is `WouldBlock`. The stream does not
+/// block afterwards, until [`block`] is called.
+///
+/// The first look waits for nothing. Where a read that has timed out leaves a socket in a state that is not
+/// defined (Windows), there is no second one.
+pub(crate) fn read_briefly(mut stream: &TcpStream, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
+    stream.set_nonblocking(true)?;
+    match retry_interrupted(|| io::Read::read(&mut stream, buffer)) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock && !cfg!(windows) => {}
+        read => return read,
+    }
+    stream.set_nonblocking(false)?;
+    let read = Timed { stream, deadline: until }.read(buffer);
+    stream.set_nonblocking(true)?;
+    read.map_err(|error| if error.kind() == ErrorKind::TimedOut { ErrorKind::WouldBlock.into() } else { error })
+}
+
+/// Writes as much as can be written without waiting, to a stream that does not block.
+pub(crate) fn write_briefly(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match retry_interrupted(|| io::Write::write(&mut stream, bytes)) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        written => written,
+    }
+}
+
+/// Has a stream wait again, as [`Timed`] needs it.
+pub(crate) fn block(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)
+}
+
+fn retry_interrupted(mut io: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match io() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// The longest timeout that is asked for at once: some systems refuse years.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 

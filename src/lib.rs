@@ -75,66 +75,69 @@
 //!
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
-//! ```text
-//! app       c command config connector deadline limits log report server setting settings signal spawn stop
-//! command   endpoint probe setting settings
-//! settings  config connector setting
-//! setting   config endpoint report
-//! signal    c deadline
-//! server    answer checks config connector deadline http limits listener log pool spawn
-//! answer    checks endpoint http report
-//! checks    config connector deadline limits log spawn
-//! probe     config deadline endpoint http limits report
-//! listener  endpoint
-//! pool      limits
-//! http      limits
-//! config    log
-//! log       c report
-//! report    endpoint limits
-//! connector stop
-//! c         -
-//! deadline  -
-//! endpoint  -
-//! limits    -
-//! spawn     -
-//! stop      -
+//! ```text files
+//! cli                  cli/command cli/daemon cli/setting cli/settings config connector sys
+//! cli/command          cli/setting cli/settings endpoint probe
+//! cli/daemon           address cli/settings cli/signal config connector deadline limits log server spawn stop
+//! cli/settings         address cli/setting connector
+//! cli/setting          address endpoint text
+//! cli/signal           deadline sys
+//! server               config connector deadline limits log server/acceptor server/listener server/room server/validation sys
+//! server/acceptor      limits log server/connection server/listener server/room server/validation spawn
+//! server/connection    deadline http/request limits server/response server/room server/slots server/validation
+//! server/listener      address limits sys
+//! server/response      date endpoint http/request json server/validation
+//! server/room          limits server/slots
+//! server/slots         -
+//! server/validation    config connector deadline endpoint limits log server/transitions spawn text
+//! server/transitions   log
+//! probe                address config deadline endpoint http http/response limits text
+//! config               address log
+//! connector            stop
+//! http/properties      http/request http/response limits
+//! http/request         http limits
+//! http/response        http limits
+//! log                  address date json sys
+//! address              text
+//! date                 text
+//! json                 text
+//! deadline             -
+//! endpoint             -
+//! http                 -
+//! limits               -
+//! spawn                -
+//! stop                 -
+//! sys                  -
+//! text                 -
 //! ```
 
 #![cfg_attr(not(feature = "cli"), allow(rustdoc::broken_intra_doc_links, reason = "App is part of that feature"))]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 
-mod answer;
-mod checks;
+mod address;
 mod config;
 mod connector;
+mod date;
 mod deadline;
 mod endpoint;
 mod http;
+mod json;
 mod limits;
-mod listener;
 mod log;
-mod pool;
 mod probe;
-mod report;
 mod server;
 mod spawn;
 mod stop;
+#[cfg(unix)]
+mod sys;
+mod text;
 
 #[cfg(feature = "cli")]
-mod app;
-#[cfg(all(unix, feature = "cli"))]
-mod c;
-#[cfg(feature = "cli")]
-mod command;
-#[cfg(feature = "cli")]
-mod setting;
-#[cfg(feature = "cli")]
-mod settings;
-#[cfg(feature = "cli")]
-mod signal;
+mod cli;
 
-pub use config::{Config, DEFAULT_ADDRESS, DEFAULT_PORT, DEFAULT_PROBE_TIMEOUT};
+pub use address::{DEFAULT_ADDRESS, DEFAULT_PORT};
+pub use config::{Config, DEFAULT_PROBE_TIMEOUT};
 pub use connector::{BoxError, Connector};
 pub use endpoint::Endpoint;
 pub use log::{Event, Level, log};
@@ -143,11 +146,24 @@ pub use server::HealthServer;
 pub use stop::Stop;
 
 #[cfg(feature = "cli")]
-pub use app::App;
-#[cfg(feature = "cli")]
-pub use setting::Setting;
-#[cfg(feature = "cli")]
-pub use settings::Settings;
+pub use cli::{App, Setting, Settings};
+
+/// The parsers, for the targets in `fuzz/`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::http::properties::{check_request, check_response};
+
+    #[allow(missing_docs)]
+    pub fn request_head(bytes: &[u8]) {
+        check_request(bytes);
+    }
+
+    #[allow(missing_docs)]
+    pub fn response_head(bytes: &[u8]) {
+        check_response(bytes);
+    }
+}
 
 /// The README's code compiles.
 #[cfg(doctest)]

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::report::{self, Address};
+use crate::address::Address;
+use crate::date::rfc3339;
+use crate::json::json_string;
 
 /// How much attention a line wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +41,13 @@ pub enum Event<'a> {
     Healthy,
     /// `/health` answers 503, for the first time or again.
     Unhealthy {
+        /// Why, whole.
+        reason: &'a str,
+    },
+    /// `/ready` answers 200, for the first time or again.
+    Ready,
+    /// The connector's `ready` says no, for the first time or again.
+    NotReady {
         /// Why, whole.
         reason: &'a str,
     },
@@ -81,8 +90,10 @@ impl Event<'_> {
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
-            Event::Listening { .. } | Event::Connected | Event::Healthy | Event::Recovered | Event::Draining => Level::Info,
-            Event::Unhealthy { .. } | Event::Scarce { .. } | Event::Abandoned => Level::Warn,
+            Event::Listening { .. } | Event::Connected | Event::Healthy | Event::Ready | Event::Recovered | Event::Draining => {
+                Level::Info
+            }
+            Event::Unhealthy { .. } | Event::NotReady { .. } | Event::Scarce { .. } | Event::Abandoned => Level::Warn,
             Event::Panicked { .. } | Event::Dead { .. } | Event::Failed { .. } => Level::Error,
         }
     }
@@ -95,6 +106,8 @@ impl Event<'_> {
             Event::Connected => "connected",
             Event::Healthy => "healthy",
             Event::Unhealthy { .. } => "unhealthy",
+            Event::Ready => "ready",
+            Event::NotReady { .. } => "not ready",
             Event::Panicked { .. } => "panicked",
             Event::Scarce { .. } => "short of resources",
             Event::Recovered => "recovered",
@@ -109,7 +122,7 @@ impl Event<'_> {
     fn for_each_field(&self, mut each: impl FnMut(&str, &dyn fmt::Display)) {
         match self {
             Event::Listening { address } => each("address", &Address(*address)),
-            Event::Unhealthy { reason } => each("reason", reason),
+            Event::Unhealthy { reason } | Event::NotReady { reason } => each("reason", reason),
             Event::Panicked { message } => each("error", message),
             Event::Scarce { what, error } => {
                 each("what", what);
@@ -120,7 +133,7 @@ impl Event<'_> {
                 each("what", what);
                 each("error", reason);
             }
-            Event::Connected | Event::Healthy | Event::Recovered | Event::Draining | Event::Abandoned => {}
+            Event::Connected | Event::Healthy | Event::Ready | Event::Recovered | Event::Draining | Event::Abandoned => {}
         }
     }
 }
@@ -183,21 +196,21 @@ struct Line(String);
 impl Line {
     fn new(level: Level, message: &str) -> Line {
         let mut text = String::from("{\"time\":\"");
-        report::rfc3339(&mut text, SystemTime::now());
+        rfc3339(&mut text, SystemTime::now());
         text.push_str(match level {
             Level::Info => "\",\"level\":\"info\",\"msg\":",
             Level::Warn => "\",\"level\":\"warn\",\"msg\":",
             Level::Error => "\",\"level\":\"error\",\"msg\":",
         });
-        report::json_string(&mut text, message);
+        json_string(&mut text, message);
         Line(text)
     }
 
     fn field(&mut self, name: &str, value: &str) {
         self.0.push(',');
-        report::json_string(&mut self.0, name);
+        json_string(&mut self.0, name);
         self.0.push(':');
-        report::json_string(&mut self.0, value);
+        json_string(&mut self.0, value);
     }
 
     /// Writes the line; or loses it, when whoever reads what is written has stopped reading: health
@@ -234,7 +247,7 @@ impl Line {
 fn can_write() -> bool {
     const STDERR: i32 = 2;
     const MILLISECONDS: i32 = 100;
-    crate::c::can_write(STDERR, MILLISECONDS)
+    crate::sys::can_write(STDERR, MILLISECONDS)
 }
 
 /// Only the C library can tell.

@@ -6,12 +6,14 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::address::{Address, reachable};
 use crate::config::DEFAULT_PROBE_TIMEOUT;
 use crate::deadline::{Timed, after, left, milliseconds};
-use crate::endpoint::{Endpoint, reachable};
-use crate::http::{self, Malformed};
+use crate::endpoint::Endpoint;
+use crate::http::Malformed;
+use crate::http::response;
 use crate::limits::{MAX_RESPONSE_HEAD, MAX_SHOWN_BODY, USUAL_HEAD};
-use crate::report::{self, Address, push_digits};
+use crate::text::{escape_for_terminal, push_digits};
 
 /// One question to one endpoint: a plain HTTP/1.1 GET, whose answer is 200 or a failure.
 ///
@@ -91,7 +93,7 @@ impl Probe {
                 Ok(count) => filled += count,
                 Err(error) => return Err(late(Phase::Reading, error, ProbeFailure::Receive)),
             }
-            while let Some(head) = http::response(bytes.get(start..filled).unwrap_or_default())? {
+            while let Some(head) = response::parse(bytes.get(start..filled).unwrap_or_default())? {
                 match head.status {
                     200 => return Ok(()),
                     // Interim answers precede the real one (RFC 9110 section 15.2); we asked for no
@@ -149,7 +151,7 @@ fn read_body(timed: &Timed<'_>, mut body: Vec<u8>, length: Option<u64>) -> Strin
 
 fn text(bytes: &[u8]) -> String {
     let mut text = String::new();
-    report::printable(&mut text, bytes.trim_ascii());
+    escape_for_terminal(&mut text, bytes.trim_ascii());
     text
 }
 

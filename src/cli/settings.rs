@@ -6,9 +6,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::config::{DEFAULT_ADDRESS, DEFAULT_PORT};
+use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT, parse_ip};
+use crate::cli::setting::{Kind, Setting, Source, boolean, whole_number};
 use crate::connector::BoxError;
-use crate::setting::{Kind, Setting, Source, address, boolean, whole_number};
 
 /// What the settings of a running connector are.
 #[derive(Default)]
@@ -102,7 +102,7 @@ impl Settings {
 
     /// The address and port that those two settings say.
     pub(crate) fn socket_address(&self, bind_address: &str, port: &str) -> SocketAddr {
-        let ip = address(self.get(bind_address)).unwrap_or(DEFAULT_ADDRESS);
+        let ip = parse_ip(self.get(bind_address)).unwrap_or(DEFAULT_ADDRESS);
         SocketAddr::new(ip, self.get(port).parse().unwrap_or(DEFAULT_PORT))
     }
 }

@@ -35,9 +35,9 @@ mod system {
     use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
     use std::time::Instant;
 
-    use super::Message;
-    use crate::c;
+    use crate::cli::signal::Message;
     use crate::deadline::Timed;
+    use crate::sys;
 
     // The same numbers on every Unix that Rust knows.
     const SIGINT: c_int = 2;
@@ -49,10 +49,10 @@ mod system {
     extern "C" fn on_signal(number: c_int) {
         // Whoever asks twice does not want to wait. As PID 1 the default action would do nothing.
         if SIGNALLED.swap(true, Ordering::Relaxed) {
-            c::exit_at_once(128 + number);
+            sys::exit_at_once(128 + number);
         }
         // It cannot fail: there is room for more messages than there are.
-        c::write_some(OUTBOX.load(Ordering::Relaxed), &[Message::Terminate as u8]);
+        sys::write_some(OUTBOX.load(Ordering::Relaxed), &[Message::Terminate as u8]);
     }
 
     /// Where messages are sent.
@@ -71,7 +71,7 @@ mod system {
         // A signal may come as long as the process lives: the descriptor must stay what it is.
         mem::forget(Arc::clone(&outbox));
         for number in [SIGTERM, SIGINT] {
-            c::handle(number, on_signal)?;
+            sys::handle(number, on_signal)?;
         }
         Ok((Sender(outbox), Inbox(inbox)))
     }
@@ -101,7 +101,7 @@ mod system {
     use std::sync::mpsc;
     use std::time::Instant;
 
-    use super::Message;
+    use crate::cli::signal::Message;
     use crate::deadline::left;
 
     /// Where messages are sent.

@@ -1,12 +1,11 @@
 //! One setting: its flag, its variable, its default, its line in `--help`, and what it allows.
 
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::config::DEFAULT_ADDRESS;
+use crate::address::parse_ip;
 use crate::endpoint::Endpoint;
-use crate::report::{self, push_digits};
+use crate::text::{escape_for_terminal, push_digits};
 
 /// A setting of a connector: a flag `--name=VALUE` and a variable `BATON_NAME`.
 ///
@@ -153,7 +152,7 @@ impl Setting {
             Kind::Text | Kind::Secret => !value.is_empty() || self.default == Some(""),
             Kind::Flag => boolean(value).is_some(),
             Kind::Number(from, to) => whole_number(value).is_some_and(|number| (from..=to).contains(&number)),
-            Kind::Address => address(value).is_some(),
+            Kind::Address => parse_ip(value).is_some(),
             Kind::Endpoint => Endpoint::from_name(value).is_some(),
         }
     }
@@ -223,7 +222,7 @@ pub(crate) fn shown(text: &OsStr) -> String {
     let (bytes, cut) =
         if bytes.len() > MAX_SHOWN { (bytes.get(..MAX_SHOWN - CUT.len()).unwrap_or_default(), CUT) } else { (bytes, "") };
     let mut out = String::new();
-    report::printable(&mut out, bytes);
+    escape_for_terminal(&mut out, bytes);
     out.push_str(cut);
     out
 }
@@ -243,23 +242,12 @@ pub(crate) fn whole_number(text: &str) -> Option<u64> {
     if plain { text.parse().ok() } else { None }
 }
 
-/// An IP address, in brackets or not, or `localhost`: what needs no resolver.
-pub(crate) fn address(text: &str) -> Option<IpAddr> {
-    if text.eq_ignore_ascii_case("localhost") {
-        return Some(DEFAULT_ADDRESS);
-    }
-    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        Some(inner) => inner.parse().ok().map(IpAddr::V6),
-        None => text.parse().ok(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_booleans_and_addresses_are_plain() {
+    fn numbers_and_booleans_are_plain() {
         for (text, expected) in [("0", Some(0)), ("10", Some(10)), ("18446744073709551615", Some(u64::MAX))] {
             assert_eq!(whole_number(text), expected);
         }
@@ -274,25 +262,6 @@ mod tests {
             for word in words {
                 assert_eq!(boolean(word), expected, "{word:?}");
             }
-        }
-        for (text, expected) in [
-            ("127.0.0.1", Some("127.0.0.1")),
-            ("localhost", Some("127.0.0.1")),
-            ("::1", Some("::1")),
-            ("[::1]", Some("::1")),
-            ("::ffff:127.0.0.1", Some("::ffff:127.0.0.1")),
-            ("", None),
-            ("example.com", None),
-            ("127.1", None),
-            ("0127.0.0.1", None),
-            ("127.0.0.1:80", None),
-            ("[127.0.0.1]", None),
-            ("[::1", None),
-            ("::1]", None),
-            ("[[::1]]", None),
-            ("fe80::1%lo", None),
-        ] {
-            assert_eq!(address(text).map(|ip| ip.to_string()).as_deref(), expected, "{text:?}");
         }
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use lexopt::{Arg, Error, Parser};
 
+use crate::cli::setting::{Kind, Scope, Setting, Source, shown};
+use crate::cli::settings::Settings;
 use crate::endpoint::Endpoint;
 use crate::probe::Probe;
-use crate::setting::{Kind, Scope, Setting, Source, shown};
-use crate::settings::Settings;
 
 const HEALTH_CHECK: &str = "health-check";
 const PORT: &str = "health-check-port";

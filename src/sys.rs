@@ -26,6 +26,13 @@ unsafe extern "C" {
     fn _exit(code: c_int) -> !;
     fn poll(files: *mut PollFd, count: FileCount, milliseconds: c_int) -> c_int;
     fn fcntl(descriptor: c_int, command: c_int, ...) -> c_int;
+    fn sysconf(name: c_int) -> std::ffi::c_long;
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+unsafe extern "C" {
+    fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const std::ffi::c_void, size: std::ffi::c_uint) -> c_int;
+    fn listen(socket: c_int, backlog: c_int) -> c_int;
 }
 
 /// Has `handler` called for that signal. It must do only what may be done in one (POSIX,
@@ -102,3 +109,34 @@ pub(crate) fn print(mut text: &[u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// The number of descriptors this process may have, where the system says so.
+pub(crate) fn descriptor_limit() -> Option<usize> {
+    const SC_OPEN_MAX: c_int = if cfg!(any(target_os = "linux", target_os = "solaris", target_os = "illumos")) { 4 } else { 5 };
+    if cfg!(target_os = "android") {
+        return None;
+    }
+    // SAFETY: it takes any number, and answers -1 to those it does not know.
+    usize::try_from(unsafe { sysconf(SC_OPEN_MAX) }).ok()
+}
+
+/// Gives a listening socket a longer backlog, and with `defer` has the system accept a connection only when
+/// its client has sent something, or has been silent for about a second. Where the system knows neither, the
+/// server works without.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn tune_listener(socket: &std::net::TcpListener, backlog: c_int, defer: bool) {
+    use std::os::fd::AsRawFd;
+    const IPPROTO_TCP: c_int = 6;
+    const TCP_DEFER_ACCEPT: c_int = 9;
+    let second: c_int = 1;
+    let size = size_of::<c_int>() as std::ffi::c_uint;
+    if defer {
+        // SAFETY: the option's value is an int, which lives until the call returns.
+        unsafe { setsockopt(socket.as_raw_fd(), IPPROTO_TCP, TCP_DEFER_ACCEPT, (&raw const second).cast(), size) };
+    }
+    // SAFETY: it takes any descriptor and any number.
+    unsafe { listen(socket.as_raw_fd(), backlog) };
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn tune_listener(_: &std::net::TcpListener, _: c_int, _: bool) {}
