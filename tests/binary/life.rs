@@ -125,11 +125,10 @@ fn while_it_connects_it_is_alive_and_not_ready() {
     assert_answer(address, "/ready", "503 Service Unavailable", &["{\"status\":\"not_ready\",", ABSENT].concat());
     assert_answer(address, "/health", "503 Service Unavailable", &["{\"status\":\"unhealthy\",", ABSENT].concat());
     daemon.probe(&["--endpoint=live"]).succeeded_with("alive\n");
-    for (argument, word) in [("--endpoint=ready", "not_ready"), ("--endpoint=health", "unhealthy")] {
-        let outcome = daemon.probe(&[argument]);
-        let start = format!(": status 503 Service Unavailable: {{\"status\":\"{word}\",\"timestamp\":\"");
-        let complaint = outcome.complaint();
-        assert!(complaint.contains(&start) && complaint.ends_with("failed to get connector client\"}}"), "{complaint}");
+    for (endpoint, path) in [("--endpoint=ready", "/ready"), ("--endpoint=health", "/health")] {
+        let outcome = daemon.probe(&[endpoint]);
+        let end = format!("{path}: status 503 Service Unavailable: failed to get connector client");
+        assert!(outcome.complaint().ends_with(&end), "{outcome:?}");
     }
 
     // It is given what it waits for.
@@ -338,9 +337,10 @@ fn a_validation_that_hangs_is_an_answer_in_time() {
     assert_eq!((daemon.get("/ready").status, daemon.get("/live").status), (200, 200));
     // So is the probe: a text rather than a timeout.
     let outcome = until("a reason", || {
-        Some(daemon.probe(&["--timeout=3"])).filter(|outcome| outcome.complaint().contains("validation has not finished after "))
+        Some(daemon.probe(&["--timeout=3"])).filter(|outcome| outcome.complaint().contains("validation has not finished"))
     });
-    assert!(outcome.complaint().contains("status 503 Service Unavailable: {\"status\":\"unhealthy\""), "{outcome:?}");
+    let reason = "status 503 Service Unavailable: connector validation failed: validation has not finished";
+    assert!(outcome.complaint().ends_with(reason), "{outcome:?}");
 
     // It is asked only once, and recovers when it can.
     source.put("passwd", PASSWD);
