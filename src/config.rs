@@ -46,8 +46,10 @@ pub struct Config {
     /// How long shutdown may take: the connector's `serve` to return, and the answers under way to
     /// be delivered. Beyond it: they are given up. Default is 5 s.
     pub drain_timeout: Duration,
-    /// Called with what is worth logging, from any thread; at most once for each request, and not
-    /// for ordinary ones. A panic in it is ignored. Default writes JSON lines to standard error.
+    /// Called with each [`Event`], from any thread; at most once for each request, and not for
+    /// ordinary ones. If it panics, the event is written to standard error instead; so is an event
+    /// that arises while it runs, on the same thread, since it may hold a lock. Default writes JSON
+    /// lines to standard error.
     pub on_event: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
 }
 

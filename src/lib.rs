@@ -31,8 +31,8 @@
 //! ```
 //!
 //! [`App::run`] reads the command line and the environment, starts the server if `--health-check`
-//! asks for it, builds the connector, lets it work until SIGTERM or SIGINT, and turns all that into
-//! an exit code. `baton-directory health-check` asks a running one how it is.
+//! asks for it, builds the connector, lets it work until SIGTERM, SIGINT or SIGHUP, and turns all that
+//! into an exit code. `baton-directory health-check` asks a running one how it is.
 //!
 //! A program that has a command line of its own uses [`HealthServer`] and [`Probe`] instead; with
 //! `default-features = false` that needs no other package.
@@ -70,6 +70,8 @@
 //! keeps a handle to it and blocks on that: `self.runtime.block_on(self.client.whoami())` in
 //! `validate`, which runs on no thread of the runtime; `serve` does the same with the connector's
 //! main task, after handing it a clone of [`Stop`], which a blocking task of the runtime waits on.
+//! That task ends too when `serve` returns early: the [`Stop`] is requested then. A whole program is in
+//! `examples/async_runtime.rs`.
 //!
 //! # How the parts depend on each other
 //!
@@ -77,40 +79,40 @@
 //!
 //! ```text files
 //! fuzzing              address cli date http/properties http/request http/response json limits log probe text
-//! cli                  cli/command cli/daemon cli/setting cli/settings config connector sys
+//! cli                  cli/command cli/daemon cli/setting cli/settings config connector deadline endpoint probe sys
 //! cli/command          cli/setting cli/settings endpoint probe
+//! probe                address config deadline endpoint http/response limits probe/answer probe/error text
 //! cli/daemon           address cli/settings cli/signal config connector deadline limits log server spawn stop
+//! server               config connector deadline limits log server/acceptor server/listener server/room server/validation sys
 //! cli/settings         address cli/setting connector
 //! cli/setting          address endpoint text
 //! cli/signal           deadline sys
-//! server               config connector deadline limits log server/acceptor server/listener server/room server/validation sys
+//! http/properties      http/request http/response limits
+//! probe/answer         deadline endpoint http/response json limits probe/error text
+//! http/response        http limits
+//! probe/error          address deadline endpoint
 //! server/acceptor      limits log server/connection server/listener server/room server/validation spawn
 //! server/connection    deadline http/request limits server/response server/room server/slots server/validation
 //! server/listener      address limits sys
 //! server/response      date endpoint http/request json server/validation
+//! http/request         http limits
+//! http                 -
 //! server/room          limits server/slots
 //! server/slots         -
 //! server/validation    config connector deadline endpoint limits log server/transitions spawn text
 //! server/transitions   log
-//! probe                address config deadline endpoint http/response limits probe/answer probe/error text
-//! probe/answer         deadline endpoint http/response json limits probe/error text
-//! probe/error          address deadline endpoint
-//! config               address log
-//! connector            stop
-//! http/properties      http/request http/response limits
-//! http/request         http limits
-//! http/response        http limits
-//! log                  address date json sys
-//! address              text
-//! date                 text
-//! json                 text
-//! deadline             -
-//! endpoint             -
-//! http                 -
 //! limits               -
+//! endpoint             -
+//! connector            stop
+//! config               address log
+//! log                  address date json sys
+//! json                 text
+//! date                 text
+//! address              text
 //! spawn                -
 //! stop                 -
-//! sys                  -
+//! sys                  deadline
+//! deadline             -
 //! text                 -
 //! ```
 

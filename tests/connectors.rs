@@ -10,6 +10,8 @@ mod clock;
 mod daemon;
 #[path = "binary/json.rs"]
 mod json;
+#[path = "connectors/misbehaviour.rs"]
+mod misbehaviour;
 #[path = "binary/program.rs"]
 mod program;
 
@@ -210,4 +212,21 @@ fn a_program_of_its_own_embeds_server_and_probe() {
         (line(), line()),
         ("health: healthy".into(), "health: unhealthy reason=line 2: invalid digit found in string".into())
     );
+}
+
+#[test]
+fn a_connector_beside_an_async_runtime_ends_when_it_succeeds_fails_or_is_asked_to() {
+    for (arguments, expected, code) in [
+        (&["--rounds=2"][..], &["connected", "synced", "synced", "finished"][..], 0),
+        (&["--rounds=1", "--fail"], &["connected", "synced", "failed"], 1),
+        (&["--fail", "--health-check", "--health-check-port=0"], &["listening", "connected", "failed"], 1),
+    ] {
+        let mut connector = Daemon::start(&mut example("async_runtime", arguments.iter().copied()));
+        assert_eq!((connector.exit(), connector.messages()), (Some(code), expected.to_vec()), "{arguments:?}");
+    }
+    let mut connector = Daemon::start(&mut example("async_runtime", ["--health-check", "--health-check-port=0"])).connected();
+    assert_eq!(connector.get("/health").status, 200);
+    connector.signal("TERM");
+    assert_eq!(connector.exit(), Some(0));
+    assert_eq!(connector.messages(), ["listening", "connected", "healthy", "draining", "finished"]);
 }
