@@ -103,7 +103,7 @@ pub fn written_json(bytes: &[u8]) -> (String, String) {
     let mut json = String::new();
     json_string(&mut json, &text);
     assert!(!json.contains(char::is_control), "{json:?}");
-    assert_eq!(read_string(&json), Some((text.clone(), "")));
+    assert_eq!(read_json(&json), Some((text.clone(), "")));
 
     let (start, mark) = bounded(&text, 16);
     assert!(start.len() + mark.len() <= 16 && text.starts_with(start) && mark.is_empty() == (start == text), "{text:?}");
@@ -112,15 +112,14 @@ pub fn written_json(bytes: &[u8]) -> (String, String) {
 
 /// What is read of a JSON string and what follows it.
 pub fn read_json(json: &str) -> Option<(String, &str)> {
-    let read = read_string(json);
-    if let Some((_, rest)) = &read {
-        assert!(json.ends_with(rest) && json[..json.len() - rest.len()].ends_with('"'), "{json:?}");
-    }
-    read
+    let mut text = Vec::new();
+    let rest = std::str::from_utf8(read_string(json.as_bytes(), &mut text)?).expect("the end of a text");
+    assert!(json.ends_with(rest) && json[..json.len() - rest.len()].ends_with('"'), "{json:?}");
+    Some((String::from_utf8(text).expect("text from text"), rest))
 }
 
 /// What the probe reads in a body, if it is a health server's.
-pub fn body(bytes: &[u8]) -> Option<String> {
+pub fn body(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut shown = String::new();
     escape_for_terminal(&mut shown, bytes);
     assert!(!shown.contains(char::is_control), "{shown:?}");

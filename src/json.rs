@@ -1,7 +1,5 @@
 //! JSON strings (RFC 8259), written and read.
 
-use std::str::Chars;
-
 use crate::text::push_hex;
 
 /// Writes a JSON string (RFC 8259 section 7). Control characters are escaped, also those that JSON
@@ -26,48 +24,68 @@ pub(crate) fn json_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// The JSON string at the start of `json`, and the text after it. `None` if there is none.
-pub(crate) fn read_string(json: &str) -> Option<(String, &str)> {
-    let mut chars = json.strip_prefix('"')?.chars();
-    let mut text = String::new();
+/// Appends to `text` what the JSON string at the start of `json` says, and returns what follows it. `None`
+/// if there is no whole string. Bytes that are not UTF-8 are passed on as they are.
+pub(crate) fn read_string<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let mut bytes = json.strip_prefix(b"\"")?;
     loop {
-        match chars.next()? {
-            '"' => return Some((text, chars.as_str())),
-            '\\' => text.push(escaped(&mut chars)?),
-            '\0'..='\u{1f}' => return None,
-            c => text.push(c),
+        let (&byte, rest) = bytes.split_first()?;
+        bytes = rest;
+        match byte {
+            b'"' => return Some(bytes),
+            b'\\' => bytes = read_escape(bytes, text)?,
+            0..=0x1f => return None,
+            _ => text.push(byte),
         }
     }
 }
 
-/// The character that an escape stands for, after its backslash.
-fn escaped(chars: &mut Chars<'_>) -> Option<char> {
-    Some(match chars.next()? {
-        c @ ('"' | '\\' | '/') => c,
-        'b' => '\u{8}',
-        'f' => '\u{c}',
-        'n' => '\n',
-        'r' => '\r',
-        't' => '\t',
-        'u' => match four_digits(chars)? {
-            // Characters beyond the first 65,536 are written as two surrogates.
-            high @ 0xd800..=0xdbff => match (chars.next()?, chars.next()?, four_digits(chars)?) {
-                ('\\', 'u', low @ 0xdc00..=0xdfff) => char::from_u32(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00))?,
-                _ => return None,
-            },
-            code => char::from_u32(code)?,
-        },
+/// Appends to `text` what an escape stands for, and returns what follows it. `json` starts after the backslash.
+fn read_escape<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let (&byte, rest) = json.split_first()?;
+    text.push(match byte {
+        b'"' | b'\\' | b'/' => byte,
+        b'b' => b'\x08',
+        b'f' => b'\x0c',
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'u' => return read_code(rest, text),
         _ => return None,
-    })
+    });
+    Some(rest)
 }
 
-fn four_digits(chars: &mut Chars<'_>) -> Option<u32> {
-    (0..4).try_fold(0, |code, _| Some(code << 4 | chars.next()?.to_digit(16)?))
+/// The same for four hexadecimal digits. Characters beyond the first 65,536 are written as two surrogates.
+fn read_code<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let (mut code, mut rest) = four_digits(json)?;
+    if let 0xd800..=0xdbff = code {
+        let (low @ 0xdc00..=0xdfff, after) = four_digits(rest.strip_prefix(b"\\u")?)? else { return None };
+        (code, rest) = (0x1_0000 + ((code - 0xd800) << 10) + (low - 0xdc00), after);
+    }
+    let c = char::from_u32(code)?;
+    text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    Some(rest)
+}
+
+fn four_digits(json: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = json.split_at_checked(4)?;
+    let mut code = 0;
+    for &digit in digits {
+        code = code << 4 | char::from(digit).to_digit(16)?;
+    }
+    Some((code, rest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(json: &str) -> Option<(String, &str)> {
+        let mut text = Vec::new();
+        let rest = read_string(json.as_bytes(), &mut text)?;
+        Some((String::from_utf8(text).unwrap(), std::str::from_utf8(rest).unwrap()))
+    }
 
     #[test]
     fn strings_are_read_to_their_end_or_refused() {
@@ -96,8 +114,7 @@ mod tests {
             (r#""\ud83d\ud83d""#, None),
             (r#""\udc4b""#, None),
         ] {
-            let read = read_string(json);
-            assert_eq!(read.as_ref().map(|(text, rest)| (&**text, *rest)), expected, "{json}");
+            assert_eq!(read(json), expected.map(|(text, rest)| (text.to_owned(), rest)), "{json}");
         }
     }
 
@@ -106,7 +123,7 @@ mod tests {
         let last = if cfg!(miri) { '\u{ff}' } else { '\u{3000}' };
         for c in ('\0'..=last).chain('\u{fff0}'..='\u{1_000f}') {
             let json = text(|out| json_string(out, &String::from(c)));
-            assert_eq!(read_string(&json), Some((String::from(c), "")), "{json}");
+            assert_eq!(read(&json), Some((String::from(c), "")), "{json}");
         }
     }
 

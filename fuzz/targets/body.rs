@@ -5,7 +5,10 @@ use serde_json::Value;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some(said) = baton_health::fuzzing::body(bytes) else { return };
-    let value: Value = serde_json::from_slice(bytes).expect("what we understand is JSON");
+    // Bytes that are not UTF-8 are shown as such.
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let said = String::from_utf8(said).expect("text from text");
+    let value: Value = serde_json::from_str(text).expect("what we understand is JSON");
     assert!(value["timestamp"].is_string());
     match &value["details"] {
         Value::Null => assert_eq!(value["status"], *said),

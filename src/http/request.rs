@@ -289,8 +289,8 @@ fn wait(member: &[u8]) -> Option<u32> {
 
 /// Whether a proxy adds a field of this name (RFC 7239; RFC 9110 section 7.6.3; custom).
 fn is_proxys(name: &[u8]) -> bool {
-    [&b"forwarded"[..], b"via", b"x-real-ip"].iter().any(|own| name.eq_ignore_ascii_case(own))
-        || after_prefix(name, b"x-forwarded-").is_some()
+    const NAMES: [&[u8]; 4] = [b"forwarded", b"via", b"x-real-ip", b"x-forwarded-"];
+    NAMES.iter().any(|start| after_prefix(name, start).is_some_and(|rest| rest.is_empty() || start.ends_with(b"-")))
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 section 7.2); the host may be empty there.

@@ -12,10 +12,7 @@ use crate::text::escape_for_terminal;
 pub(super) fn status(timed: &Timed<'_>, head: &Response<'_>, rest: &[u8]) -> ProbeErrorKind {
     let location = head.location.filter(|_| (300..400).contains(&head.status)).unwrap_or_default();
     let body = read_body(timed, rest.to_vec(), head.length);
-    let body = match details(&body) {
-        Some(text) => shown(text.as_bytes(), MAX_SHOWN_BODY),
-        None => shown(&body, MAX_SHOWN_BODY),
-    };
+    let body = shown(&details(&body).unwrap_or(body), MAX_SHOWN_BODY);
     let reason = shown(head.reason, usize::MAX);
     ProbeErrorKind::Status { code: head.status, reason, location: shown(location, MAX_SHOWN_LOCATION), body }
 }
@@ -59,41 +56,40 @@ const START: &str = "{\"status\":\"";
 
 /// The texts of a health server's body, without the timestamp and the time that a validation has
 /// taken: both change with every answer, and Kubernetes counts equal events but lists different ones.
-pub(crate) fn details(body: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(body).ok()?;
-    let (status, rest) = read_string(text.strip_prefix("{\"status\":")?)?;
-    let (_, rest) = read_string(rest.strip_prefix(",\"timestamp\":")?)?;
-    let (said, rest) = match rest.strip_prefix(",\"details\":{") {
-        Some(members) => texts(members)?,
-        None => (status, rest),
-    };
-    (rest.trim_ascii_end() == "}").then_some(said)
+pub(crate) fn details(body: &[u8]) -> Option<Vec<u8>> {
+    let (mut said, mut ignored) = (Vec::new(), Vec::new());
+    let rest = read_string(body.strip_prefix(b"{\"status\":")?, &mut said)?;
+    let mut rest = read_string(rest.strip_prefix(b",\"timestamp\":")?, &mut ignored)?;
+    if let Some(members) = rest.strip_prefix(b",\"details\":{") {
+        said.clear();
+        rest = texts(members, &mut said, &mut ignored)?;
+    }
+    (rest.trim_ascii_end() == b"}").then_some(said)
 }
 
-/// The values of an object whose members are all strings, and what follows the object.
-fn texts(mut rest: &str) -> Option<(String, &str)> {
-    let mut said = String::new();
+/// Appends to `said` the values of an object whose members are all strings, and returns what follows it.
+fn texts<'a>(mut rest: &'a [u8], said: &mut Vec<u8>, ignored: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
-        let (_, after) = read_string(rest)?;
-        let (text, after) = read_string(after.strip_prefix(':')?)?;
+        rest = read_string(rest, ignored)?.strip_prefix(b":")?;
         if !said.is_empty() {
-            said.push_str(": ");
+            said.extend_from_slice(b": ");
         }
-        said.push_str(timeless(&text));
-        match after.strip_prefix(',') {
+        let start = said.len();
+        rest = read_string(rest, said)?;
+        if said.get(start..).is_some_and(is_overdue) {
+            said.truncate(start + OVERDUE.len());
+        }
+        match rest.strip_prefix(b",") {
             Some(more) => rest = more,
-            None => return Some((said, after.strip_prefix('}')?)),
+            None => return rest.strip_prefix(b"}"),
         }
     }
 }
 
-/// A text without the milliseconds that an overdue validation has taken so far.
-fn timeless(text: &str) -> &str {
-    let time = text.strip_prefix(OVERDUE).and_then(|rest| rest.strip_prefix(" after ")?.strip_suffix(" ms"));
-    match time {
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => OVERDUE,
-        _ => text,
-    }
+/// Whether a text ends in the milliseconds that an overdue validation has taken so far.
+fn is_overdue(text: &[u8]) -> bool {
+    let time = text.strip_prefix(OVERDUE.as_bytes()).and_then(|rest| rest.strip_prefix(b" after ")?.strip_suffix(b" ms"));
+    time.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]
@@ -138,9 +134,9 @@ mod tests {
         ] {
             for end in ["", "\n"] {
                 let body = [body, end].concat();
-                assert_eq!(details(body.as_bytes()).as_deref(), expected, "{body}");
+                assert_eq!(details(body.as_bytes()).as_deref(), expected.map(str::as_bytes), "{body}");
             }
         }
-        assert_eq!(details(b"{\"status\":\"\xff\",\"timestamp\":\"TS\"}"), None);
+        assert_eq!(details(b"{\"status\":\"\xff\",\"timestamp\":\"TS\"}").as_deref(), Some(&b"\xff"[..]));
     }
 }
