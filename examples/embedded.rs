@@ -76,7 +76,7 @@ fn serve(address: SocketAddr) -> Result<(), BoxError> {
 fn probe(address: SocketAddr) -> Result<(), BoxError> {
     for endpoint in Endpoint::ALL {
         Probe::new(address).endpoint(endpoint).timeout(Duration::from_secs(2)).run()?;
-        println!("{}", endpoint.good_word());
+        println!("{}", endpoint.ok_status());
     }
     Ok(())
 }

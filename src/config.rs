@@ -2,17 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 use crate::log::{self, Event};
-
-/// The address the server listens on, and the probe asks, unless told otherwise.
-pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-/// The port the server listens on, and the probe asks, unless told otherwise.
-pub const DEFAULT_PORT: u16 = 8081;
 
 /// How long the probe takes at most, from before it connects until it has the whole answer.
 pub const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,8 +46,10 @@ pub struct Config {
     /// How long shutdown may take: the connector's `serve` to return, and the answers under way to
     /// be delivered. Beyond it: they are given up. Default is 5 s.
     pub drain_timeout: Duration,
-    /// Called with what is worth logging, from any thread; at most once for each request, and not
-    /// for ordinary ones. A panic in it is ignored. Default writes JSON lines to standard error.
+    /// Called with each [`Event`], from any thread; at most once for each request, and not for
+    /// ordinary ones. If it panics, the event is written to standard error instead; so is an event
+    /// that arises while it runs, on the same thread, since it may hold a lock. Default writes JSON
+    /// lines to standard error.
     pub on_event: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
 }
 

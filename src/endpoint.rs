@@ -1,7 +1,8 @@
-//! The three endpoints, and where they are reached: the one place that spells their names, paths
-//! and status words.
+//! The three endpoints: the one place that spells their names, paths and status words.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+/// The start of the reason that `/health` gives while a validation takes too long. The server adds
+/// ` after 4521 ms`, and the probe takes that away again.
+pub(crate) const OVERDUE: &str = "validation has not finished";
 
 /// What can be asked of a connector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,7 +42,7 @@ impl Endpoint {
 
     /// The `status` of a body that comes with 200: `healthy`, `ready` or `alive`.
     #[must_use]
-    pub const fn good_word(self) -> &'static str {
+    pub const fn ok_status(self) -> &'static str {
         match self {
             Endpoint::Health => "healthy",
             Endpoint::Ready => "ready",
@@ -51,7 +52,7 @@ impl Endpoint {
 
     /// The `status` of a body that comes with 503: `unhealthy` or `not_ready`; `/live` never fails.
     #[must_use]
-    pub const fn bad_word(self) -> &'static str {
+    pub const fn failed_status(self) -> &'static str {
         match self {
             Endpoint::Health => "unhealthy",
             Endpoint::Ready => "not_ready",
@@ -72,36 +73,9 @@ impl Endpoint {
     }
 }
 
-/// Where a server that listens on `address` is reached from the same machine: an unspecified
-/// address, which is all of them, on loopback.
-#[must_use]
-pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some_and(|ip| ip.is_unspecified()) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        _ => return address,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn unspecified_addresses_are_reached_on_loopback() {
-        for (address, expected) in [
-            ("0.0.0.0:80", "127.0.0.1:80"),
-            ("[::]:80", "[::1]:80"),
-            ("[::ffff:0.0.0.0]:80", "127.0.0.1:80"),
-            ("127.0.0.1:80", "127.0.0.1:80"),
-            ("192.0.2.1:80", "192.0.2.1:80"),
-            ("[2001:db8::1]:80", "[2001:db8::1]:80"),
-        ] {
-            assert_eq!(reachable(address.parse().unwrap()), expected.parse().unwrap(), "{address}");
-        }
-    }
 
     #[test]
     fn names_and_paths_lead_back_to_their_endpoint() {

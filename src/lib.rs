@@ -31,8 +31,8 @@
 //! ```
 //!
 //! [`App::run`] reads the command line and the environment, starts the server if `--health-check`
-//! asks for it, builds the connector, lets it work until SIGTERM or SIGINT, and turns all that into
-//! an exit code. `baton-directory health-check` asks a running one how it is.
+//! asks for it, builds the connector, lets it work until SIGTERM, SIGINT or SIGHUP, and turns all that
+//! into an exit code. `baton-directory health-check` asks a running one how it is.
 //!
 //! A program that has a command line of its own uses [`HealthServer`] and [`Probe`] instead; with
 //! `default-features = false` that needs no other package.
@@ -70,84 +70,93 @@
 //! keeps a handle to it and blocks on that: `self.runtime.block_on(self.client.whoami())` in
 //! `validate`, which runs on no thread of the runtime; `serve` does the same with the connector's
 //! main task, after handing it a clone of [`Stop`], which a blocking task of the runtime waits on.
+//! That task ends too when `serve` returns early: the [`Stop`] is requested then. A whole program is in
+//! `examples/async_runtime.rs`.
 //!
 //! # How the parts depend on each other
 //!
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
-//! ```text
-//! app       c command config connector deadline limits log report server setting settings signal spawn stop
-//! command   endpoint probe setting settings
-//! settings  config connector setting
-//! setting   config endpoint report
-//! signal    c deadline
-//! server    answer checks config connector deadline http limits listener log pool spawn
-//! answer    checks endpoint http report
-//! checks    config connector deadline limits log spawn
-//! probe     config deadline endpoint http limits report
-//! listener  endpoint
-//! pool      limits
-//! http      limits
-//! config    log
-//! log       c report
-//! report    endpoint limits
-//! connector stop
-//! c         -
-//! deadline  -
-//! endpoint  -
-//! limits    -
-//! spawn     -
-//! stop      -
+//! ```text files
+//! fuzzing              address cli date http/properties http/request http/response json limits log probe text
+//! cli                  cli/command cli/daemon cli/setting cli/settings config connector deadline endpoint probe sys
+//! cli/command          cli/setting cli/settings endpoint probe
+//! probe                address config deadline endpoint http/response limits probe/answer probe/error text
+//! cli/daemon           address cli/settings cli/signal config connector deadline limits log server spawn stop
+//! server               config connector deadline limits log server/acceptor server/listener server/room server/validation sys
+//! cli/settings         address cli/setting connector
+//! cli/setting          address endpoint text
+//! cli/signal           deadline sys
+//! http/properties      http/request http/response limits
+//! probe/answer         deadline endpoint http/response json limits probe/error text
+//! http/response        http limits
+//! probe/error          address deadline endpoint
+//! server/acceptor      limits log server/connection server/listener server/room server/validation spawn
+//! server/connection    deadline http/request limits server/response server/room server/slots server/validation
+//! server/listener      address limits sys
+//! server/response      date endpoint http/request json server/validation
+//! http/request         http limits
+//! http                 -
+//! server/room          limits server/slots
+//! server/slots         -
+//! server/validation    config connector deadline endpoint limits log server/transitions spawn text
+//! server/transitions   log
+//! limits               -
+//! endpoint             -
+//! connector            stop
+//! config               address log
+//! log                  address date json sys
+//! json                 text
+//! date                 text
+//! address              text
+//! spawn                -
+//! stop                 -
+//! sys                  deadline
+//! deadline             -
+//! text                 -
 //! ```
 
 #![cfg_attr(not(feature = "cli"), allow(rustdoc::broken_intra_doc_links, reason = "App is part of that feature"))]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 
-mod answer;
-mod checks;
+mod address;
 mod config;
 mod connector;
+mod date;
 mod deadline;
 mod endpoint;
 mod http;
+mod json;
 mod limits;
-mod listener;
 mod log;
-mod pool;
 mod probe;
-mod report;
 mod server;
 mod spawn;
 mod stop;
+#[cfg(unix)]
+mod sys;
+mod text;
 
 #[cfg(feature = "cli")]
-mod app;
-#[cfg(all(unix, feature = "cli"))]
-mod c;
-#[cfg(feature = "cli")]
-mod command;
-#[cfg(feature = "cli")]
-mod setting;
-#[cfg(feature = "cli")]
-mod settings;
-#[cfg(feature = "cli")]
-mod signal;
+mod cli;
 
-pub use config::{Config, DEFAULT_ADDRESS, DEFAULT_PORT, DEFAULT_PROBE_TIMEOUT};
+pub use address::{DEFAULT_ADDRESS, DEFAULT_PORT};
+pub use config::{Config, DEFAULT_PROBE_TIMEOUT};
 pub use connector::{BoxError, Connector};
 pub use endpoint::Endpoint;
 pub use log::{Event, Level, log};
-pub use probe::{Phase, Probe, ProbeError, ProbeFailure};
+pub use probe::{Phase, Probe, ProbeError, ProbeErrorKind};
 pub use server::HealthServer;
 pub use stop::Stop;
 
 #[cfg(feature = "cli")]
-pub use app::App;
-#[cfg(feature = "cli")]
-pub use setting::Setting;
-#[cfg(feature = "cli")]
-pub use settings::Settings;
+pub use cli::{App, Setting, Settings};
+
+/// For the targets in `fuzz/`.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 /// The README's code compiles.
 #[cfg(doctest)]
@@ -169,7 +178,7 @@ mod tests {
         of::<Phase>();
         of::<Probe>();
         of::<ProbeError>();
-        of::<ProbeFailure>();
+        of::<ProbeErrorKind>();
         of::<Stop>();
         #[cfg(feature = "cli")]
         {

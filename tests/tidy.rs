@@ -38,16 +38,90 @@ fn code(path: &Path) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
 }
 
-fn library() -> BTreeMap<String, String> {
-    let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
-    let flat = files("src", ".rs").into_iter().filter(|path| path.parent() == Some(&root().join("src")));
-    flat.map(|path| (name(&path), code(&path))).collect()
+/// The files of a crate by module path (`server/slots`), each with its code.
+fn modules(folder: &str) -> BTreeMap<String, String> {
+    let base = root().join(folder);
+    let name = |path: &Path| path.strip_prefix(&base).unwrap().with_extension("").to_string_lossy().into_owned();
+    let own = files(folder, ".rs").into_iter().filter(|path| folder != "src" || !path.starts_with(root().join("src/bin")));
+    own.map(|path| (name(&path), code(&path))).collect()
+}
+
+/// Every path that code refers to from `crate`, `self` or `super`, as segments from the root of the crate.
+fn paths(module: &str, code: &str) -> Vec<Vec<String>> {
+    let here: Vec<String> = if is_root(module) { Vec::new() } else { module.split('/').map(str::to_owned).collect() };
+    let mut found = Vec::new();
+    let starts = ["crate::", "self::", "super::"];
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    for (at, _) in code.char_indices().filter(|(at, _)| starts.iter().any(|start| code[*at..].starts_with(start))) {
+        if code[..at].ends_with(|c: char| is_word(c) || c == ':') {
+            continue;
+        }
+        expand(&here, &code[at..], &mut found);
+    }
+    found
+}
+
+/// The paths that `text` begins with; braces are several paths at once. Returns what follows them.
+fn expand<'a>(base: &[String], text: &'a str, found: &mut Vec<Vec<String>>) -> &'a str {
+    let mut path = base.to_vec();
+    let mut rest = text;
+    loop {
+        if let Some(mut inner) = rest.strip_prefix('{') {
+            loop {
+                inner = inner.trim_start_matches(|c: char| c.is_whitespace() || c == ',');
+                if let Some(after) = inner.strip_prefix('}') {
+                    return after;
+                }
+                let before = inner.len();
+                inner = expand(&path, inner, found);
+                assert!(inner.len() < before, "cannot read {inner}");
+            }
+        }
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '*')).unwrap_or(rest.len());
+        match &rest[..end] {
+            "crate" => path.clear(),
+            "super" => drop(path.pop()),
+            "self" => {}
+            word => path.push(word.to_owned()),
+        }
+        rest = &rest[end..];
+        match rest.strip_prefix("::") {
+            Some(after) if end > 0 => rest = after,
+            _ => break,
+        }
+    }
+    found.push(path);
+    rest.strip_prefix(" as ").map_or(rest, |rest| rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+fn is_root(module: &str) -> bool {
+    matches!(module, "lib" | "main")
+}
+
+/// Which files each file refers to.
+fn used(modules: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut used = BTreeMap::new();
+    for (name, code) in modules.iter().filter(|(name, _)| !is_root(name)) {
+        let mut others = BTreeSet::new();
+        for path in paths(name, code) {
+            // The longest start of the path that is a file.
+            let file = (1..=path.len()).rev().find_map(|len| modules.get_key_value(&path[..len].join("/")));
+            others.extend(file.map(|(other, _)| other.as_str()).filter(|other| *other != name));
+        }
+        // A child that a file declares needs no `self::` before its name.
+        let declared =
+            code.lines().filter_map(|line| line.trim_start_matches("pub(crate) ").strip_prefix("mod ")?.strip_suffix(';'));
+        let named = declared.filter(|child| code.contains(&format!(" {child}::")) || code.contains(&format!("({child}::")));
+        others.extend(named.filter_map(|child| modules.get_key_value(&format!("{name}/{child}"))).map(|(other, _)| other.as_str()));
+        used.insert(name.as_str(), others);
+    }
+    used
 }
 
 #[test]
 fn each_file_uses_only_what_the_picture_in_the_docs_says() {
     let map = read("src/lib.rs");
-    let picture = map.split("//! ```text\n").nth(1).expect("the picture").split("//! ```").next().unwrap();
+    let picture = map.split("//! ```text files\n").nth(1).expect("the picture").split("//! ```").next().unwrap();
     let drawn: BTreeMap<&str, BTreeSet<&str>> = picture
         .lines()
         .map(|line| {
@@ -55,16 +129,14 @@ fn each_file_uses_only_what_the_picture_in_the_docs_says() {
             (words.next().unwrap(), words.filter(|word| *word != "-").collect())
         })
         .collect();
+    let modules = modules("src");
+    let used = used(&modules);
+    let differs: Vec<String> =
+        used.iter().filter(|(name, others)| drawn.get(*name) != Some(others)).map(|(name, others)| line(name, others)).collect();
+    assert!(differs.is_empty(), "the picture in src/lib.rs should say:\n{}", differs.join("\n"));
+    assert_eq!(used.keys().collect::<Vec<_>>(), drawn.keys().collect::<Vec<_>>(), "left: the code; right: the picture");
 
-    let mut used = BTreeMap::new();
-    let library = library();
-    for (name, code) in library.iter().filter(|(name, _)| *name != "lib") {
-        let others = code.split("crate::").skip(1).map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next().unwrap());
-        used.insert(name.as_str(), others.collect::<BTreeSet<_>>());
-    }
-    assert_eq!(used, drawn, "left: the code; right: the picture in src/lib.rs");
-
-    // A name stands above everything it uses: the arrows run one way.
+    // A name stands above everything it uses, so no two files depend on each other.
     let order: Vec<&str> = picture.lines().map(|line| line.trim_start_matches("//! ").split_whitespace().next().unwrap()).collect();
     let place = |name: &str| order.iter().position(|other| *other == name).unwrap();
     for (name, others) in &drawn {
@@ -72,6 +144,32 @@ fn each_file_uses_only_what_the_picture_in_the_docs_says() {
             assert!(place(name) < place(other), "{name} uses {other}, which stands above it");
         }
     }
+    assert!(reaches(&drawn, "cli", "server") && !reaches(&drawn, "server", "probe") && !reaches(&drawn, "probe", "server"));
+}
+
+fn line(name: &str, others: &BTreeSet<&str>) -> String {
+    let others: Vec<&str> = if others.is_empty() { vec!["-"] } else { others.iter().copied().collect() };
+    format!("//! {name:<20} {}", others.join(" "))
+}
+
+fn reaches(drawn: &BTreeMap<&str, BTreeSet<&str>>, from: &str, to: &str) -> bool {
+    drawn[from].iter().any(|other| *other == to || reaches(drawn, other, to))
+}
+
+#[test]
+fn the_connectors_own_files_do_not_know_their_main() {
+    let modules = modules("src/bin/baton-passwd");
+    for (name, others) in used(&modules) {
+        assert!(others.is_empty(), "{name} uses {others:?}");
+    }
+}
+
+#[test]
+fn paths_are_read_from_code_as_the_compiler_reads_them() {
+    let read = |module, code| paths(module, code).into_iter().map(|path| path.join("/")).collect::<Vec<_>>();
+    assert_eq!(read("a", "use crate::b::{self, C, d::{E, f as g}};"), ["b", "b/C", "b/d/E", "b/d/f"]);
+    assert_eq!(read("a/x", "use super::y::Z;\nlet q = crate::b::c();"), ["a/y/Z", "b/c"]);
+    assert_eq!(read("a", "use self::inner::Q; use supercrate::no;"), ["a/inner/Q"]);
 }
 
 #[test]
@@ -80,7 +178,7 @@ fn only_two_files_are_unsafe_and_say_why() {
         let text = read(&path);
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         let blocks = ["unsafe {", "unsafe impl", "#[used]"].map(|mark| text.matches(mark).count()).iter().sum::<usize>();
-        let may = ["src/c.rs", "src/bin/baton-passwd/arena.rs"].contains(&&*name);
+        let may = ["src/sys.rs", "src/bin/baton-passwd/arena.rs"].contains(&&*name);
         assert!(may || blocks + text.matches("unsafe extern").count() == 0, "unsafe code in {name}");
         assert_eq!(blocks, text.matches("// SAFETY: ").count(), "{name}: every block says why");
     }
@@ -88,7 +186,7 @@ fn only_two_files_are_unsafe_and_say_why() {
 
 #[test]
 fn only_one_file_sets_timeouts() {
-    for (name, code) in library() {
+    for (name, code) in modules("src") {
         assert!(name == "deadline" || !code.contains("_timeout(Some"), "src/{name}.rs sets a timeout of its own");
     }
 }

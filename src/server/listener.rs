@@ -1,0 +1,245 @@
+//! The listening socket, or the two it takes for both IP families, and how to stop them.
+
+use std::io::{self, ErrorKind};
+#[cfg(unix)]
+use std::net::Shutdown;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::reachable;
+#[cfg(unix)]
+use crate::limits::BACKLOG;
+#[cfg(unix)]
+use crate::sys;
+
+/// The sockets that listen on one address.
+///
+/// The acceptors own them, so that a socket is closed when its last acceptor ends.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) sockets: Vec<Arc<TcpListener>>,
+    pub(crate) address: SocketAddr,
+}
+
+/// Ends the acceptors of some [`Listeners`] from outside.
+#[derive(Debug)]
+pub(crate) struct Stopper {
+    addresses: Vec<SocketAddr>,
+    /// Second handles on the sockets, made while there still are descriptors.
+    #[cfg(unix)]
+    handles: Vec<TcpStream>,
+}
+
+/// What an error of `accept` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// The connection was gone before it could be accepted.
+    Gone,
+    /// The machine is short of descriptors or memory.
+    Exhausted,
+    /// The socket does not listen any more.
+    Failed,
+    /// Unknown: it may pass, or not.
+    Unknown,
+}
+
+/// Whether a listening socket can be shut down, which ends every `accept` on it. The other way, a connection
+/// for each acceptor, can be chosen for tests.
+const CAN_SHUT_DOWN: bool = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(baton_portable_shutdown);
+
+impl Listeners {
+    /// Listens on `address`. An unspecified address means all addresses of both IP families, or of IPv4
+    /// where there is no IPv6.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Listeners> {
+        let sockets = if address.ip().is_unspecified() { bind_all(address.port())? } else { vec![TcpListener::bind(address)?] };
+        let address = sockets.first().ok_or(ErrorKind::AddrNotAvailable)?.local_addr()?;
+        #[cfg(unix)]
+        sockets.iter().for_each(|socket| sys::tune_listener(socket, BACKLOG, CAN_SHUT_DOWN));
+        Ok(Listeners { sockets: sockets.into_iter().map(Arc::new).collect(), address })
+    }
+
+    pub(crate) fn stopper(&self) -> io::Result<Stopper> {
+        Ok(Stopper {
+            addresses: self.sockets.iter().map(|socket| socket.local_addr()).collect::<io::Result<_>>()?,
+            #[cfg(unix)]
+            handles: if CAN_SHUT_DOWN {
+                self.sockets.iter().map(|socket| handle(socket)).collect::<io::Result<_>>()?
+            } else {
+                Vec::new()
+            },
+        })
+    }
+}
+
+/// Shutting down a socket is a method of streams only; the descriptor does not mind.
+#[cfg(unix)]
+fn handle(socket: &TcpListener) -> io::Result<TcpStream> {
+    Ok(TcpStream::from(std::os::fd::OwnedFd::from(socket.try_clone()?)))
+}
+
+/// One socket for both IP families, where the system has such; or else one for each.
+fn bind_all(port: u16) -> io::Result<Vec<TcpListener>> {
+    const TRIES: usize = 16;
+    let (v4, v6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let Ok(both) = TcpListener::bind((v6, port)) else {
+            // No IPv6, or the port is taken: then IPv4 says so too.
+            return Ok(vec![TcpListener::bind((v4, port))?]);
+        };
+        if !is_v6_only(&both) {
+            return Ok(vec![both]);
+        }
+        match TcpListener::bind((v4, both.local_addr()?.port())) {
+            Ok(other) => return Ok(vec![both, other]),
+            // Any port will do, so another one may be free in both families.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && port == 0 && tries < TRIES => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether the socket leaves IPv4 to another one. Reading the option works on a bound socket; what std
+/// deprecates is that setting it does not.
+#[allow(deprecated)]
+fn is_v6_only(socket: &TcpListener) -> bool {
+    socket.only_v6().unwrap_or(true)
+}
+
+impl Stopper {
+    /// Ends every `accept`, and has new connections refused. False where the system does not do that for a
+    /// socket that listens.
+    pub(crate) fn shut_down(&self) -> bool {
+        #[cfg(unix)]
+        return CAN_SHUT_DOWN && self.handles.iter().all(|handle| handle.shutdown(Shutdown::Both).is_ok());
+        #[cfg(not(unix))]
+        return false;
+    }
+
+    /// Ends one `accept` on each socket, by a connection.
+    pub(crate) fn poke(&self, timeout: Duration) {
+        for address in &self.addresses {
+            // It fails where the last acceptor has closed the socket.
+            let _ = TcpStream::connect_timeout(&reachable(*address), timeout);
+        }
+    }
+}
+
+impl Meaning {
+    pub(crate) fn of(error: &io::Error) -> Meaning {
+        // The same numbers on every Unix; Windows has numbers of its own for descriptors and buffers.
+        const EBADF: i32 = 9;
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        const ENOBUFS: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 105 } else { 55 };
+        const WSAEMFILE: i32 = 10024;
+        const WSAENOBUFS: i32 = 10055;
+        match (error.kind(), error.raw_os_error()) {
+            (ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted, _) => Meaning::Gone,
+            (ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown, _) => Meaning::Gone,
+            // Without a number it is std's own: some systems have no address for a peer that has gone.
+            (ErrorKind::InvalidInput, None) => Meaning::Gone,
+            (ErrorKind::InvalidInput, Some(_)) | (_, Some(EBADF)) => Meaning::Failed,
+            (ErrorKind::OutOfMemory, _) | (_, Some(ENFILE | EMFILE | ENOBUFS | WSAEMFILE | WSAENOBUFS)) => Meaning::Exhausted,
+            _ => Meaning::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::thread;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn listeners(address: &str) -> Listeners {
+        Listeners::bind(address.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(baton_portable_shutdown)))]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn shutting_down_ends_every_accept_and_refuses_what_comes() {
+        let listeners = listeners("127.0.0.1:0");
+        let stopper = listeners.stopper().unwrap();
+        let accepting: Vec<_> = (0..3)
+            .map(|_| {
+                let socket = Arc::clone(&listeners.sockets[0]);
+                thread::spawn(move || socket.accept().map(drop))
+            })
+            .collect();
+        // A connection that is accepted shows that one thread accepts; the others do or will.
+        TcpStream::connect(listeners.address).unwrap().write_all(b"x").unwrap();
+        assert!(stopper.shut_down());
+        let results: Vec<_> = accepting.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(results.iter().filter(|result| result.is_err()).count() >= 2);
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            assert_eq!(Meaning::of(error), Meaning::Failed);
+        }
+        assert!(TcpStream::connect_timeout(&listeners.address, PATIENCE).is_err());
+    }
+
+    #[test]
+    #[cfg(baton_portable_shutdown)]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_poke_ends_one_accept_and_the_last_acceptor_closes_the_socket() {
+        let mut listeners = listeners("127.0.0.1:0");
+        let stopper = listeners.stopper().unwrap();
+        let socket = listeners.sockets.pop().unwrap();
+        let accepting = thread::spawn(move || socket.accept().map(drop));
+        assert!(!stopper.shut_down());
+        stopper.poke(PATIENCE);
+        accepting.join().unwrap().unwrap();
+        assert!(TcpStream::connect_timeout(&listeners.address, PATIENCE).is_err());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn all_addresses_are_those_of_both_families() {
+        let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
+        for address in ["0.0.0.0:0", "[::]:0"] {
+            let listeners = listeners(address);
+            let port = listeners.address.port();
+            for (client, reached) in [("127.0.0.1", true), ("[::1]", has_ipv6)] {
+                let connected = TcpStream::connect(format!("{client}:{port}"));
+                assert_eq!(connected.is_ok(), reached, "{client} to {address}: {connected:?}");
+            }
+            assert_eq!(listeners.address.is_ipv6(), has_ipv6, "{}", listeners.address);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn an_address_that_is_taken_is_an_error() {
+        for address in ["127.0.0.1", "0.0.0.0", "[::]"] {
+            let first = listeners(&format!("{address}:0"));
+            let second = Listeners::bind(format!("{address}:{}", first.address.port()).parse().unwrap());
+            assert_eq!(second.unwrap_err().kind(), ErrorKind::AddrInUse, "{address}");
+        }
+    }
+
+    #[test]
+    fn errors_of_accept_mean_what_the_system_says_of_them() {
+        const EPERM: i32 = 1;
+        const EINVAL: i32 = 22;
+        const EMFILE: i32 = 24;
+        for (error, meaning) in [
+            (io::Error::from(ErrorKind::ConnectionAborted), Meaning::Gone),
+            (io::Error::from(ErrorKind::Interrupted), Meaning::Gone),
+            (io::Error::from(ErrorKind::InvalidInput), Meaning::Gone),
+            (io::Error::from(ErrorKind::OutOfMemory), Meaning::Exhausted),
+            #[cfg(unix)]
+            (io::Error::from_raw_os_error(EMFILE), Meaning::Exhausted),
+            #[cfg(unix)]
+            (io::Error::from_raw_os_error(EPERM), Meaning::Unknown),
+            #[cfg(unix)]
+            (io::Error::from_raw_os_error(EINVAL), Meaning::Failed),
+        ] {
+            assert_eq!(Meaning::of(&error), meaning, "{error}");
+        }
+    }
+}

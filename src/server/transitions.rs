@@ -1,0 +1,138 @@
+//! Logs each change of a verdict once, in the order in which the changes happen.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::log::{Event, Log};
+
+/// What a verdict is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    Health,
+    Ready,
+}
+
+/// The changes that wait to be logged, and the last verdict of each check.
+///
+/// The owner's function may block. So the thread that finds nobody logging logs everything that is
+/// queued, and no other thread waits for it.
+#[derive(Debug)]
+pub(crate) struct Transitions {
+    log: Log,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The last verdicts, `true` for a success; `None` before the first.
+    health: Option<bool>,
+    ready: Option<bool>,
+    queue: VecDeque<Change>,
+    queued_bytes: usize,
+    emitting: bool,
+}
+
+/// A check succeeds from now on, or fails for this reason.
+#[derive(Debug)]
+struct Change {
+    check: Check,
+    failure: Option<String>,
+}
+
+impl Change {
+    fn bytes(&self) -> usize {
+        size_of::<Change>() + self.failure.as_ref().map_or(0, String::len)
+    }
+}
+
+/// Bytes of changes that wait at most, while the owner's function blocks. Beyond it the oldest are lost.
+const MAX_QUEUED_BYTES: usize = 256 * 1024;
+
+impl Transitions {
+    pub(crate) fn new(log: Log) -> Transitions {
+        Transitions { log, state: Mutex::default() }
+    }
+
+    /// Notes a verdict, and logs it if it is a change. `failure` is the reason, if the check failed.
+    pub(crate) fn report(&self, check: Check, failure: Option<String>) {
+        self.queue(check, failure);
+        self.emit();
+    }
+
+    /// Notes a verdict, for [`Transitions::emit`] to log if it is a change.
+    pub(crate) fn queue(&self, check: Check, failure: Option<String>) {
+        let mut state = self.lock();
+        let last = match check {
+            Check::Health => &mut state.health,
+            Check::Ready => &mut state.ready,
+        };
+        if last.replace(failure.is_none()) != Some(failure.is_none()) {
+            let change = Change { check, failure };
+            state.queued_bytes += change.bytes();
+            state.queue.push_back(change);
+            while state.queued_bytes > MAX_QUEUED_BYTES && state.queue.len() > 1 {
+                state.queued_bytes -= state.queue.pop_front().map_or(0, |oldest| oldest.bytes());
+            }
+        }
+    }
+
+    /// Logs what is queued, unless another thread already does.
+    pub(crate) fn emit(&self) {
+        let mut state = self.lock();
+        if state.queue.is_empty() || mem::replace(&mut state.emitting, true) {
+            return;
+        }
+        while let Some(change) = state.queue.pop_front() {
+            state.queued_bytes -= change.bytes();
+            drop(state);
+            let reason = change.failure.as_deref();
+            self.log.emit(&match (change.check, reason) {
+                (Check::Health, None) => Event::Healthy,
+                (Check::Health, Some(reason)) => Event::Unhealthy { reason },
+                (Check::Ready, None) => Event::Ready,
+                (Check::Ready, Some(reason)) => Event::NotReady { reason },
+            });
+            state = self.lock();
+        }
+        state.emitting = false;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    #[test]
+    fn only_changes_are_logged_and_a_blocked_log_loses_the_oldest() {
+        let (logged, events) = mpsc::channel();
+        let (open, gate) = mpsc::channel::<()>();
+        let (logged, gate) = (Mutex::new(logged), Mutex::new(gate));
+        let log = Log(Arc::new(move |event: &Event<'_>| {
+            logged.lock().unwrap().send(event.to_string().len()).unwrap();
+            let _ = gate.lock().unwrap().recv();
+        }));
+        let transitions = Transitions::new(log);
+        thread::scope(|scope| {
+            scope.spawn(|| transitions.report(Check::Health, None));
+            events.recv().unwrap();
+            // The log blocks, and so does nobody else.
+            for size in [200_000, 100_000, 50_000] {
+                transitions.report(Check::Ready, Some("x".repeat(size)));
+                transitions.report(Check::Ready, Some("the same verdict again".into()));
+                transitions.report(Check::Ready, None);
+            }
+            drop(open);
+        });
+        drop(transitions);
+        let ready = Event::Ready.to_string().len();
+        let not_ready = |size: usize| Event::NotReady { reason: "" }.to_string().len() + size;
+        assert_eq!(events.iter().collect::<Vec<_>>(), [ready, not_ready(100_000), ready, not_ready(50_000), ready]);
+    }
+}

@@ -1,0 +1,362 @@
+//! What `/health` and `/ready` ask: the connector, and the one `validate` in flight.
+//!
+//! [`Checks::known`] answers what needs no waiting; [`Checks::wait`] may call the connector or wait for
+//! its verdict. This file knows nothing of connections; the only thread it starts is `validate`'s.
+
+use std::any::Any;
+use std::fmt;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::transitions::{Check, Transitions};
+use crate::config::Config;
+use crate::connector::{BoxError, Connector, explain, panic_text};
+use crate::deadline::{after, milliseconds};
+use crate::endpoint::{Endpoint, OVERDUE};
+use crate::limits::{ANSWER_MARGIN, MAX_ERROR_TEXT};
+use crate::log::Log;
+use crate::spawn::spawn;
+use crate::text::bounded;
+
+/// Why a check fails.
+#[derive(Clone, Debug)]
+pub(crate) enum CheckError {
+    /// No connector is attached yet.
+    NoConnector,
+    /// The process is about to end.
+    Draining,
+    /// The quota of requests that wait for the connector is used up.
+    Busy,
+    /// The system has no thread for a request that has to wait.
+    NoThread,
+    /// `validate` has run this long, and is not waited for any longer.
+    Overdue(Duration),
+    /// The connector's own text, at most [`MAX_ERROR_TEXT`] bytes of it.
+    Reported(Arc<str>),
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CheckError::NoConnector => f.write_str("the connector has not started yet"),
+            CheckError::Draining => f.write_str("the connector is shutting down"),
+            CheckError::Busy => f.write_str("too many requests are waiting for the connector"),
+            CheckError::NoThread => f.write_str("the system has no thread for this request"),
+            CheckError::Overdue(age) => write!(f, "{OVERDUE} after {} ms", milliseconds(*age)),
+            CheckError::Reported(text) => f.write_str(text),
+        }
+    }
+}
+
+pub(crate) type Verdict = Result<(), CheckError>;
+
+/// The connector, the state of its validation, and the quotas of those who wait for it.
+pub(crate) struct Checks {
+    state: Mutex<State>,
+    /// A run has finished, the connector was replaced, or shutdown gives up.
+    changed: Condvar,
+    /// Requests that wait for a verdict of `validate`.
+    waiting: Quota,
+    /// Requests inside the connector's `ready`.
+    in_ready: Quota,
+    validate_timeout: Duration,
+    validate_ttl: Duration,
+    transitions: Transitions,
+}
+
+#[derive(Default)]
+struct State {
+    connector: Option<Arc<dyn Connector>>,
+    /// Counts the calls of `attach`.
+    generation: u64,
+    /// Counts the runs of `validate`.
+    runs: u64,
+    in_flight: Option<Run>,
+    finished: Option<Finished>,
+    draining: bool,
+    /// When shutdown stops waiting for a verdict.
+    give_up: Option<Instant>,
+}
+
+/// The `validate` in flight.
+#[derive(Clone, Copy)]
+struct Run {
+    number: u64,
+    started: Instant,
+    /// It has been logged that this run takes too long.
+    overdue_logged: bool,
+}
+
+/// The result of the latest run.
+struct Finished {
+    run: u64,
+    at: Instant,
+    verdict: Verdict,
+}
+
+impl fmt::Debug for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checks").field("waiting", &self.waiting).field("in_ready", &self.in_ready).finish_non_exhaustive()
+    }
+}
+
+impl Checks {
+    pub(crate) fn new(config: &Config, log: Log) -> Checks {
+        Checks {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            waiting: Quota::new(config.max_connections / 2),
+            in_ready: Quota::new(config.max_connections / 4),
+            validate_timeout: config.validate_timeout,
+            validate_ttl: config.validate_ttl,
+            transitions: Transitions::new(log),
+        }
+    }
+
+    /// From now on `connector` is asked. The result of an earlier connector's run is discarded, and the
+    /// requests that wait for it ask the new connector.
+    pub(crate) fn attach(&self, connector: Arc<dyn Connector>) {
+        let mut state = self.lock();
+        let before = state.connector.replace(connector);
+        state.generation += 1;
+        state.in_flight = None;
+        state.finished = None;
+        drop(state);
+        self.changed.notify_all();
+        // The author's destructor may take its time, so it runs without the lock.
+        drop(before);
+    }
+
+    /// From now on `/ready` fails.
+    pub(crate) fn refuse_ready(&self) {
+        self.lock().draining = true;
+    }
+
+    /// Requests that wait for a verdict wait until `deadline` at most.
+    pub(crate) fn give_up_at(&self, deadline: Instant) {
+        self.lock().give_up = Some(deadline);
+        self.changed.notify_all();
+    }
+
+    /// The answer, if it is known without calling the connector and without waiting. `wait` is how long
+    /// the client says it will wait.
+    pub(crate) fn known(&self, endpoint: Endpoint, wait: Option<Duration>) -> Option<Verdict> {
+        let state = self.lock();
+        match endpoint {
+            Endpoint::Live => Some(Ok(())),
+            Endpoint::Ready if state.draining => Some(Err(CheckError::Draining)),
+            _ if state.connector.is_none() => Some(Err(CheckError::NoConnector)),
+            Endpoint::Ready => None,
+            Endpoint::Health => {
+                let now = Instant::now();
+                self.fresh(&state, now).or_else(|| {
+                    let run = state.in_flight?;
+                    let age = now.saturating_duration_since(run.started);
+                    // Logging may block, so a run that is still to be logged as overdue is left to `wait`.
+                    let logged = run.overdue_logged || age < self.validate_timeout;
+                    (age >= self.patience(wait) && logged).then_some(Err(CheckError::Overdue(age)))
+                })
+            }
+        }
+    }
+
+    /// The answer, for a request that may wait. Where the quota is used up it is an error at once.
+    pub(crate) fn wait(self: &Arc<Self>, endpoint: Endpoint, wait: Option<Duration>) -> Verdict {
+        match endpoint {
+            Endpoint::Live => Ok(()),
+            Endpoint::Ready => self.ready(),
+            Endpoint::Health => self.health(wait),
+        }
+    }
+
+    fn ready(&self) -> Verdict {
+        let state = self.lock();
+        if state.draining {
+            return Err(CheckError::Draining);
+        }
+        let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+        drop(state);
+        let _permit = self.in_ready.enter().ok_or(CheckError::Busy)?;
+        let result = call("ready", connector, |connector| connector.ready());
+        let (verdict, text) = verdict_of(result);
+        self.transitions.report(Check::Ready, text);
+        verdict
+    }
+
+    fn health(self: &Arc<Self>, wait: Option<Duration>) -> Verdict {
+        let asked = Instant::now();
+        let patience = self.patience(wait);
+        let _permit = self.waiting.enter().ok_or(CheckError::Busy)?;
+        // Once for each connector that is attached meanwhile.
+        loop {
+            let state = self.lock();
+            let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+            let now = Instant::now();
+            if let Some(verdict) = self.fresh(&state, now) {
+                return verdict;
+            }
+            let generation = state.generation;
+            let run = match state.in_flight {
+                Some(run) => {
+                    drop(state);
+                    run
+                }
+                None => self.start(state, connector),
+            };
+            // A run that has already taken longer than this client waits is not waited for.
+            let deadline = if run.started.elapsed() >= patience { asked } else { after(asked, patience) };
+            let deadline = deadline.min(after(run.started, self.validate_timeout));
+            if let Some(verdict) = self.wait_for(run, generation, deadline) {
+                return verdict;
+            }
+        }
+    }
+
+    /// How long a client that says it will wait for `wait` gets to wait: long enough before it gives up
+    /// that the answer still arrives.
+    fn patience(&self, wait: Option<Duration>) -> Duration {
+        let longest = self.validate_timeout;
+        wait.map_or(longest, |wait| longest.min(wait - ANSWER_MARGIN.min(wait / 4)))
+    }
+
+    /// A verdict that is young enough to be reused.
+    fn fresh(&self, state: &State, now: Instant) -> Option<Verdict> {
+        let finished = state.finished.as_ref()?;
+        (now.saturating_duration_since(finished.at) < self.validate_ttl).then(|| finished.verdict.clone())
+    }
+
+    /// The error for a run that is not waited for any longer. That it passes the limit for all clients is
+    /// logged once: only that says something about the connector, since one client may be in a hurry.
+    fn overdue(&self, mut state: MutexGuard<'_, State>, number: u64, age: Duration) -> CheckError {
+        let error = CheckError::Overdue(age);
+        if let Some(run) = state.in_flight.as_mut().filter(|run| run.number == number && age >= self.validate_timeout) {
+            if !mem::replace(&mut run.overdue_logged, true) {
+                self.transitions.queue(Check::Health, Some(error.to_string()));
+                drop(state);
+                self.transitions.emit();
+            }
+        }
+        error
+    }
+
+    /// Starts a run on a thread of its own. If there is no thread, it runs on this one: the client may
+    /// then wait longer than it wants, but the answer is right.
+    fn start(self: &Arc<Self>, mut state: MutexGuard<'_, State>, connector: Arc<dyn Connector>) -> Run {
+        state.runs += 1;
+        let run = Run { number: state.runs, started: Instant::now(), overdue_logged: false };
+        state.in_flight = Some(run);
+        drop(state);
+        let (checks, asked) = (Arc::clone(self), Arc::clone(&connector));
+        if spawn("validate", Box::new(move || checks.run(run.number, asked))).is_err() {
+            self.run(run.number, connector);
+        }
+        run
+    }
+
+    fn run(&self, number: u64, connector: Arc<dyn Connector>) {
+        let result = call("validate", connector, |connector| connector.validate());
+        let (verdict, text) = verdict_of(result);
+        let mut state = self.lock();
+        // Otherwise another connector has taken the place of the one that was asked.
+        if state.in_flight.is_some_and(|run| run.number == number) {
+            state.in_flight = None;
+            state.finished = Some(Finished { run: number, at: Instant::now(), verdict });
+            // Queued under the lock, so that changes are logged in the order in which they happen.
+            self.transitions.queue(Check::Health, text);
+            drop(state);
+            // The log comes before the answers. If it blocks, they come when their time is up.
+            self.transitions.emit();
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for that run to finish. `None` if the connector was replaced meanwhile.
+    fn wait_for(&self, run: Run, generation: u64, deadline: Instant) -> Option<Verdict> {
+        let mut state = self.lock();
+        loop {
+            if state.generation != generation {
+                return None;
+            }
+            if let Some(finished) = state.finished.as_ref().filter(|finished| finished.run >= run.number) {
+                return Some(finished.verdict.clone());
+            }
+            let now = Instant::now();
+            if state.give_up.is_some_and(|give_up| give_up <= now) {
+                return Some(Err(CheckError::Draining));
+            }
+            let left = state.give_up.map_or(deadline, |give_up| give_up.min(deadline)).saturating_duration_since(now);
+            if left.is_zero() {
+                return Some(Err(self.overdue(state, run.number, now.saturating_duration_since(run.started))));
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The verdict to give to clients, bounded once for all of them, and the whole text of an error for the log.
+fn verdict_of(result: Result<(), String>) -> (Verdict, Option<String>) {
+    match result {
+        Ok(()) => (Ok(()), None),
+        Err(text) => {
+            let (start, cut) = bounded(&text, MAX_ERROR_TEXT);
+            (Err(CheckError::Reported([start, cut].concat().into())), Some(text))
+        }
+    }
+}
+
+/// Calls the connector's code, then gives this reference to the connector back: its destructor may run
+/// here. A panic in the call is an error like any other, one in the destructor changes no verdict.
+fn call(
+    method: &str,
+    connector: Arc<dyn Connector>,
+    ask: impl FnOnce(&dyn Connector) -> Result<(), BoxError>,
+) -> Result<(), String> {
+    let asked = panic::catch_unwind(AssertUnwindSafe(|| ask(&*connector).map_err(|error| explain(&*error))));
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))) {
+        mem::forget(payload);
+    }
+    asked.unwrap_or_else(|payload| {
+        let text = [method, " panicked: ", panic_text(&*payload)].concat();
+        forget(payload);
+        Err(text)
+    })
+}
+
+/// A payload may panic in its own destructor, so it never runs.
+fn forget(payload: Box<dyn Any + Send>) {
+    mem::forget(payload);
+}
+
+/// How many requests may be in one place at once.
+#[derive(Debug)]
+struct Quota {
+    most: usize,
+    inside: AtomicUsize,
+}
+
+/// One of a quota, given back when dropped.
+struct Permit<'a>(&'a Quota);
+
+impl Quota {
+    fn new(most: usize) -> Quota {
+        Quota { most: most.max(1), inside: AtomicUsize::new(0) }
+    }
+
+    fn enter(&self) -> Option<Permit<'_>> {
+        let permit = Permit(self);
+        (self.inside.fetch_add(1, Ordering::Relaxed) < self.most).then_some(permit)
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+}

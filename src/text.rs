@@ -1,0 +1,83 @@
+//! Text for people: digits, escapes for a terminal, and a bound on length.
+
+/// The start of `text` that fits into `max` bytes together with the mark of a cut, and that mark, which
+/// is empty if nothing was cut.
+pub(crate) fn bounded(text: &str, max: usize) -> (&str, &'static str) {
+    const CUT: &str = "...";
+    if text.len() <= max {
+        return (text, "");
+    }
+    let mut end = max.saturating_sub(CUT.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (text.get(..end).unwrap_or_default(), CUT)
+}
+
+/// Writes foreign bytes for a terminal: in one line, with control characters escaped.
+pub(crate) fn escape_for_terminal(out: &mut String, bytes: &[u8]) {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() {
+                out.push_str("\\x");
+                push_hex(out, u32::from(c));
+            } else {
+                out.push(c);
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+}
+
+/// Writes the lowest two hexadecimal digits.
+pub(crate) fn push_hex(out: &mut String, number: u32) {
+    for shift in [4, 0] {
+        out.extend(char::from_digit(number >> shift & 0xf, 16));
+    }
+}
+
+/// Writes `number` in decimal, with leading zeros up to `width` digits.
+pub(crate) fn push_digits(out: &mut String, number: u64, width: u32) {
+    if number > 9 || width > 1 {
+        push_digits(out, number / 10, width.saturating_sub(1));
+    }
+    out.push(char::from(b'0' + (number % 10) as u8));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters_and_say_so() {
+        for (input, max, expected) in [
+            ("abcdef", 6, ("abcdef", "")),
+            ("abcdefg", 6, ("abc", "...")),
+            ("ab\u{20ac}defg", 6, ("ab", "...")),
+            ("abcdefg", 2, ("", "...")),
+            ("", 0, ("", "")),
+        ] {
+            assert_eq!(bounded(input, max), expected, "{input} {max}");
+        }
+    }
+
+    fn text(write: impl FnOnce(&mut String)) -> String {
+        let mut out = String::new();
+        write(&mut out);
+        out
+    }
+
+    #[test]
+    fn text_for_a_terminal_has_no_control_characters() {
+        for (input, expected) in [
+            (&b"plain \xc3\xa9"[..], "plain \u{e9}"),
+            (b"a\r\nb\x1b[2J\x7f", "a\\x0d\\x0ab\\x1b[2J\\x7f"),
+            (b"\xc2\x9b1m", "\\x9b1m"),
+            (b"\xff\xfe!", "\u{fffd}\u{fffd}!"),
+        ] {
+            assert_eq!(text(|out| escape_for_terminal(out, input)), expected);
+        }
+    }
+}
