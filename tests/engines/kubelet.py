@@ -61,6 +61,11 @@ def contains(what, saw, wanted):
         raise SystemExit(f"FAILED: {what} has no {wanted!r}: {saw!r}")
 
 
+def lacks(what, saw, unwanted):
+    if unwanted in saw:
+        raise SystemExit(f"FAILED: {what} has {unwanted!r}: {saw!r}")
+
+
 class ConfigMap:
     """A directory as a kubelet fills it: an update swaps the link that the files are behind."""
 
@@ -250,13 +255,11 @@ def exec_probes():
     ok(f"SIGSTOP, and the kubelet's 4 s: {said.strip()}")
     code, said = pod.exec_sync(pod.probes["livenessProbe"]["exec"]["command"], 1)
     expect("an exec that outlives the kubelet's patience", code, "DEADLINE_EXCEEDED")
-    assert "baton-passwd:" not in said, said
+    lacks("what containerd says of it", said, "baton-passwd:")
     ok(f"SIGSTOP, and the kubelet's 1 s where the manifest says nothing: {said}")
     go_on()
     pod.comes_to("livenessProbe", True)
 
-    code = pod.exec_sync(["/bin/sh", "-c", "true"], 4)
-    assert code[0] != 0, "there is a shell in the image"
     expect("how the container ended", pod.stop(), (0, "Completed"))
     ok("the container ends with 0 when the pod is stopped")
 
@@ -279,7 +282,7 @@ def http_probes():
     accounts.broken()
     within(30, "/health fails", lambda: pod.http_get("/health", 8081, 2)[0] == 503)
     status, body = pod.http_get("/health", 8081, 2)
-    assert "/accounts/passwd" not in body, f"an error text left the pod: {body}"
+    lacks("/health from outside the pod", body, "/accounts/passwd")
     contains("/health from outside the pod", body, '"status":"unhealthy"')
     within(10, "the reason is in the log", lambda: "/accounts/passwd:1: " in pod.log())
     ok(f"from outside the pod /health is {status} without the reason, which the log has: {body.strip()}")
