@@ -89,6 +89,11 @@ class Daemon:
     def ended(self):
         return self.process.poll() is not None
 
+    def ends_by_itself(self):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(RECOVERS_IN)
+        return self.ended()
+
     def signal(self, number):
         if self.pid and not self.ended():
             with contextlib.suppress(ProcessLookupError):
@@ -175,6 +180,8 @@ class Lives:
             load = daemon.load()
             if load > MOST_LOAD:
                 broken.append(("spins", f"takes {load:.2f} of a processor while nothing is asked"))
+        if inject == ("accept4", "error=EPERM", "1+") and not daemon.ends_by_itself():
+            broken.append(("mute", "lives on although it can never accept a connection"))
         return self.judge(daemon, inject, [log], broken)
 
     def serve(self, inject=None):
