@@ -1,4 +1,4 @@
-//! What is worth logging, and the default place for it: one JSON line each on standard error.
+//! The events worth logging, and the default log: one JSON line for each on standard error.
 
 use std::cell::Cell;
 #[cfg(unix)]
@@ -29,25 +29,25 @@ use crate::json::json_string;
 #[cfg(unix)]
 use crate::sys;
 
-/// How much attention a line wants.
+/// How much attention a line needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Level {
-    /// Something went as it should.
+    /// Something worked.
     Info,
-    /// Something did not, and the process goes on.
+    /// Something failed, and the process goes on.
     Warn,
-    /// Something did not, and the process ends, or cannot do what it is there for.
+    /// Something failed, and the process ends or cannot do its work.
     Error,
 }
 
-/// What a health server, or the program around it, did or met. Not for ordinary requests.
+/// Something worth logging in a health server or the program around it. An ordinary request is no event.
 ///
 /// Its [`Display`](fmt::Display) is a line of text for a log of your own.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The server listens on this address: the real one, where port 0 was asked for.
+    /// The server listens on this address. For port 0 it has the port that the system chose.
     Listening {
         /// The address.
         address: SocketAddr,
@@ -77,11 +77,11 @@ pub enum Event<'a> {
     },
     /// Some code panicked.
     Panicked {
-        /// The panic's message and place, as far as they are known.
+        /// The panic's message and place, if they are known.
         message: &'a str,
     },
-    /// The system lacks something that the server needs. The server goes on with what it has. Logged
-    /// once, until [`Event::Recovered`].
+    /// The system has run out of something that the server needs. The server goes on with what it has.
+    /// Logged once, until [`Event::Recovered`].
     ResourceExhausted {
         /// What the server tried.
         what: &'a str,
@@ -90,19 +90,19 @@ pub enum Event<'a> {
     },
     /// The shortage that [`Event::ResourceExhausted`] reported has passed.
     Recovered,
-    /// The server can accept no more connections. Seen from outside, the process is dead from now
-    /// on, so it should end. [`App`](crate::App) ends it.
+    /// The server can accept no more connections. Probes get no answer from now on, so the process should
+    /// end. [`App`](crate::App) ends it.
     ListenerFailed {
         /// What the system said.
         error: &'a io::Error,
     },
-    /// The process has been asked to finish, or cannot go on, and shuts down.
+    /// The process shuts down, after a request to finish or because it cannot go on.
     Draining,
     /// The connector's `serve` has returned `Ok`.
     Finished,
     /// The connector's `serve` or its destructor did not return in time. The process ends without it.
     Abandoned,
-    /// The daemon failed: what was tried, and why it did not work.
+    /// The daemon failed.
     Failed {
         /// What was tried.
         what: &'a str,
@@ -112,7 +112,7 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// How much attention it wants.
+    /// How much attention the event needs.
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
@@ -126,7 +126,7 @@ impl Event<'_> {
         }
     }
 
-    /// A few words that are always the same for the same kind of event: what a log is searched for.
+    /// A fixed text for each kind of event, to search a log for.
     #[must_use]
     pub fn message(&self) -> &'static str {
         match self {
@@ -149,7 +149,7 @@ impl Event<'_> {
         }
     }
 
-    /// What belongs to it, by name.
+    /// Calls `each` with the name and value of each field.
     fn for_each_field(&self, mut each: impl FnMut(&str, &dyn fmt::Display)) {
         match self {
             Event::Listening { address } => each("address", &Address(*address)),
@@ -180,24 +180,24 @@ impl fmt::Display for Event<'_> {
 }
 
 thread_local! {
-    /// This thread is inside the owner's function.
+    /// This thread is inside `on_event`, the function of the program's owner.
     static IN_OWNERS_FUNCTION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread is inside the owner's function, which must not be entered again: it may
-/// hold a lock.
+/// Whether the calling thread is inside `on_event`. The thread must not enter it again, since it may hold a
+/// lock.
 #[cfg(feature = "cli")]
 pub(crate) fn in_owners_function() -> bool {
     IN_OWNERS_FUNCTION.get()
 }
 
-/// Where events go: the owner's function.
+/// Where events go: [`Config::on_event`](crate::Config::on_event).
 #[derive(Clone)]
 pub(crate) struct Log(pub(crate) Arc<dyn Fn(&Event<'_>) + Send + Sync>);
 
 impl Log {
-    /// Hands the event to the owner's function; to standard error if that function panics or is already
-    /// running on this thread.
+    /// Hands the event to `on_event`. Writes it to standard error if `on_event` panics or is already running on
+    /// this thread.
     pub(crate) fn emit(&self, event: &Event<'_>) {
         if IN_OWNERS_FUNCTION.replace(true) {
             return to_stderr(event);
@@ -205,7 +205,7 @@ impl Log {
         let called = panic::catch_unwind(AssertUnwindSafe(|| (self.0)(event)));
         IN_OWNERS_FUNCTION.set(false);
         if let Err(payload) = called {
-            // Its destructor is the owner's code too, and may panic again.
+            // The payload's destructor may panic too.
             mem::forget(payload);
             to_stderr(event);
         }
@@ -229,10 +229,10 @@ pub(crate) fn to_stderr(event: &Event<'_>) {
 /// Writes one JSON line to standard error, in the form of the lines that the daemon itself writes:
 /// `{"time":"2025-01-31T12:00:00Z","level":"info","msg":"synced","users":"27"}`.
 ///
-/// For what a connector has to say. The names in `fields` should differ from each other and from
-/// `time`, `level` and `msg`. A line is written in one piece. If nobody reads standard error, lines
-/// are lost rather than threads held up; the next line that can be written is preceded by one with
-/// their number. Where standard error is the systemd journal, a line begins with its priority (`<6>`).
+/// A connector can log with it. The names in `fields` should differ from each other and from `time`,
+/// `level` and `msg`. Lines of different threads do not mix. If standard error is not read, lines are lost,
+/// and no thread waits for long; the next line that can be written comes after one with the number of lost
+/// lines. If standard error is the systemd journal, a line begins with its priority (`<6>`).
 ///
 /// ```
 /// use baton_health::{Level, log};
@@ -288,8 +288,8 @@ impl Line {
         self.0
     }
 
-    /// Writes the line; or loses it if standard error takes nothing for a while: health checks and
-    /// shutdown must not wait for a reader.
+    /// Writes the line, or loses it if standard error takes nothing for a while: health checks and shutdown
+    /// must not wait for a reader.
     fn write(self) {
         const TRIES: usize = 100;
         const PAUSE: Duration = Duration::from_millis(1);
@@ -313,7 +313,7 @@ static LOST: AtomicUsize = AtomicUsize::new(0);
 
 /// Standard error.
 struct Output {
-    /// The last line was written in part.
+    /// Only a part of the last line was written.
     torn: bool,
 }
 
@@ -333,7 +333,7 @@ impl Output {
         }
     }
 
-    /// Writes a line, on a line of its own, and says whether all of it was written.
+    /// Writes a line and returns whether all of it was written. A torn line before it is ended first.
     fn put(&mut self, line: &str) -> bool {
         if self.torn {
             if write_to_stderr(b"\n") == 0 {
@@ -353,7 +353,7 @@ impl Output {
     }
 }
 
-/// Writes a piece of a line to standard error, unless that takes too long, and returns how much of it was
+/// Writes a piece of a line to standard error, unless that takes too long. Returns how many bytes were
 /// written.
 #[cfg(unix)]
 fn write_to_stderr(piece: &[u8]) -> usize {
@@ -373,8 +373,8 @@ fn write_to_stderr(piece: &[u8]) -> usize {
 #[cfg(not(unix))]
 const PIECE: usize = 4096;
 
-/// Whether standard error is a stream of the systemd journal, which reads priorities (sd-daemon(3)):
-/// `JOURNAL_STREAM` then has its device and inode.
+/// Whether standard error is a stream of the systemd journal, which reads priorities (sd-daemon(3)). If it
+/// is, `JOURNAL_STREAM` contains its device and inode.
 #[cfg(unix)]
 fn stderr_is_journal() -> bool {
     static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_line_of_text_too() {
+    fn an_event_displays_as_one_line_of_text() {
         let error = io::Error::other("no more");
         let event = Event::ResourceExhausted { what: "accept", error: &error };
         assert_eq!(event.to_string(), "short of resources what=accept error=no more");
