@@ -1,27 +1,27 @@
-//! Memory for the first few kilobytes of the process' life: a piece of the program itself, handed out
-//! from front to back and never taken back.
+//! An allocator that hands out static memory from front to back and never takes it back.
 //!
-//! The probe needs no other, and is spared seven system calls and a third of its instructions. The
-//! daemon goes on with the system's allocator once it is used up.
+//! The probe needs no other memory, which saves it seven system calls and a third of its instructions. The
+//! daemon uses the system's allocator once the static memory is used up.
 #![allow(unsafe_code, reason = "an allocator cannot be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes: somewhat more than a probe asks for.
+/// Bytes of static memory: somewhat more than a probe asks for.
 const SIZE: usize = 8 * 1024;
 
-/// In this order, so that the count lies in the first page that is handed out, and takes none of its own.
+/// The fields are in this order so that `used` lies in the first page that is handed out, and needs no page
+/// of its own.
 #[repr(C)]
 pub(crate) struct Arena {
-    /// How much of the space is handed out; only ever grows.
+    /// How much of the space is handed out. It only grows.
     used: AtomicUsize,
     space: UnsafeCell<[u8; SIZE]>,
 }
 
-// SAFETY: `used` gives every caller a piece of `space` that nobody else gets; nobody else reads or
-// writes it.
+// SAFETY: `used` gives every caller a piece of `space` of its own. No other code reads or writes that
+// piece.
 unsafe impl Sync for Arena {}
 
 impl Arena {
@@ -29,7 +29,7 @@ impl Arena {
         Arena { used: AtomicUsize::new(0), space: UnsafeCell::new([0; SIZE]) }
     }
 
-    /// Where in the space a piece of that layout starts, if there still is room for it.
+    /// Takes a piece of that layout, and returns where in the space it starts. `None` if there is no room.
     fn take(&self, layout: Layout) -> Option<usize> {
         let base = self.space.get().addr();
         let used = self.used.load(Ordering::Relaxed);
@@ -39,7 +39,7 @@ impl Arena {
         if end > SIZE {
             return None;
         }
-        // Somebody else was first: rare enough to leave that one to the system's allocator.
+        // Another thread was first. That is rare, so this piece may come from the system's allocator.
         self.used.compare_exchange(used, end, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         Some(start)
     }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_aligned_and_apart_and_then_the_systems() {
+    fn pieces_are_aligned_and_do_not_overlap_until_the_system_takes_over() {
         static ARENA: Arena = Arena::new();
         let inside = |pointer: *mut u8| pointer.addr().wrapping_sub(ARENA.space.get().addr()) < SIZE;
         let mut before = ARENA.space.get().addr();
