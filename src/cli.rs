@@ -7,14 +7,20 @@ mod settings;
 mod signal;
 
 use std::env;
-use std::io::{self, Write};
+use std::io;
 use std::mem;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::command::{Command, Table};
 use crate::config::Config;
 use crate::connector::{BoxError, Connector};
+use crate::deadline::{after, never};
+use crate::endpoint::Endpoint;
+use crate::probe::Probe;
+#[cfg(unix)]
+use crate::sys;
 
 pub use self::setting::Setting;
 pub use self::settings::Settings;
@@ -78,13 +84,16 @@ impl App {
     /// Does what the command line says: runs the connector, asks a running one how it is
     /// (`health-check`), or shows `--help` or `--version`.
     ///
-    /// Running it means: listen, if the health check is enabled; have `connect` build the connector,
-    /// on a thread of its own; let it [`serve`](Connector::serve) until it returns, or until SIGTERM
-    /// or SIGINT asks it to finish. A second signal ends the process at once. What happens is logged
-    /// through [`Config::on_event`]; bad usage is one line on standard error.
+    /// Running it means: listen, if the health check is enabled; call `connect`, which builds the
+    /// connector, on a thread of its own; call its [`serve`](Connector::serve), and wait until that
+    /// returns, or SIGTERM, SIGINT or SIGHUP asks the process to finish. A second signal, half a second
+    /// later or more, ends the process at once. When `serve` has returned, for whatever reason, its
+    /// [`Stop`](crate::Stop) is requested and the connector is dropped; the process waits for that no
+    /// longer than [`Config::drain_timeout`]. What happens is logged through [`Config::on_event`]; bad
+    /// usage is one line on standard error.
     ///
-    /// Sets the handlers of both signals and the panic hook of the process; so it is for `main` to
-    /// call, once. `connect` need not look at signals or mind how long it takes.
+    /// Sets the handlers of these signals and the panic hook of the process, and ignores SIGXFSZ; so
+    /// `main` calls it, once. `connect` need not look at signals or mind how long it takes.
     ///
     /// The exit code is 0 or 1, as `--help` says; or, after a second signal, 128 and its number.
     pub fn run<C, F>(self, connect: F) -> ExitCode
@@ -96,49 +105,95 @@ impl App {
     }
 
     fn start(mut self, connect: daemon::Connect) -> ExitCode {
+        // Output to a file may be beyond a limit (RLIMIT_FSIZE): that is an error, and no reason to die.
+        #[cfg(unix)]
+        sys::signal::ignore(sys::signal::SIGXFSZ);
         let table = match Table::new(mem::take(&mut self.settings)) {
             Ok(table) => table,
-            Err(problem) => return self.complain(&problem),
+            Err(problem) => return self.fail(&problem, never()),
         };
         match table.parse(lexopt::Parser::from_env(), &|name| env::var_os(name)) {
             Ok(Command::Help) => self.print(&table.help(self.name, self.version, self.about)),
             Ok(Command::Version) => self.print(&[self.name, " ", self.version, "\n"].concat()),
-            Ok(Command::Probe(probe, endpoint)) => match probe.run() {
-                Ok(()) => self.print(&[endpoint.ok_status(), "\n"].concat()),
-                Err(error) => self.complain(&["health-check: ", &error.to_string()].concat()),
-            },
+            Ok(Command::Probe(probe, endpoint, timeout)) => self.probe(&probe, endpoint, after(Instant::now(), timeout)),
             Ok(Command::Run(settings, address)) => {
                 let health_check = address.is_some();
                 self.config.address = address.unwrap_or(self.config.address);
                 daemon::run(self.config, health_check, settings, connect)
             }
-            Err(problem) => self.complain(&problem),
+            Err(problem) => self.fail(&problem, never()),
+        }
+    }
+
+    /// Asks a running connector. The exit code is the verdict, whatever becomes of the output.
+    fn probe(&self, probe: &Probe, endpoint: Endpoint, deadline: Instant) -> ExitCode {
+        match probe.run() {
+            Ok(()) => {
+                if let Err(error) = to_stdout(&[endpoint.ok_status(), "\n"].concat(), deadline) {
+                    self.fail(&cannot_print(&error), deadline);
+                }
+                ExitCode::SUCCESS
+            }
+            Err(error) => self.fail(&["health-check: ", &error.to_string()].concat(), deadline),
         }
     }
 
     fn print(&self, text: &str) -> ExitCode {
-        match to_stdout(text.as_bytes()) {
+        match to_stdout(text, never()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => self.complain(&["cannot write to standard output: ", &error.to_string()].concat()),
+            Err(error) => self.fail(&cannot_print(&error), never()),
         }
     }
 
     /// One line on standard error, and exit code 1.
-    fn complain(&self, problem: &str) -> ExitCode {
-        // There is nobody to tell that standard error cannot be written to.
-        let _ = io::stderr().write_all([self.name, ": ", problem, "\n"].concat().as_bytes());
+    fn fail(&self, problem: &str, deadline: Instant) -> ExitCode {
+        to_stderr(&[self.name, ": ", problem, "\n"].concat(), deadline);
         ExitCode::FAILURE
     }
 }
 
-/// Room for the rows that every connector has, and a dozen of its own, before there is any to be made.
+/// Parses a command line and an environment as a connector with one setting of each kind does. An
+/// error is the line to show.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn try_parse(arguments: Vec<std::ffi::OsString>, environment: &[(&str, std::ffi::OsString)]) -> Result<(), String> {
+    let settings = vec![
+        Setting::new("color", "NAME", "blue"),
+        Setting::new("page-size", "COUNT", "100").range(1..=1000),
+        Setting::required("domain", "HOST"),
+        Setting::flag("dry-run"),
+        Setting::secret("token"),
+    ];
+    let variable = |name: &str| environment.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
+    Table::new(settings)?.parse(lexopt::Parser::from_args(arguments), &variable).map(drop)
+}
+
+fn cannot_print(error: &io::Error) -> String {
+    ["cannot write to standard output: ", &error.to_string()].concat()
+}
+
+/// Room for the rows that every connector has and a dozen of its own, so that the table is allocated once.
 const USUAL_SETTINGS: usize = 17;
 
+/// `io::stdout()` has a buffer, whose upkeep costs the probe more than the word that it has to write.
 #[cfg(unix)]
-use crate::sys::print as to_stdout;
+fn to_stdout(text: &str, deadline: Instant) -> io::Result<()> {
+    sys::write_until(sys::STDOUT, text.as_bytes(), deadline).1
+}
+
+#[cfg(unix)]
+fn to_stderr(text: &str, deadline: Instant) {
+    // A failure cannot be reported anywhere.
+    let _ = sys::write_until(sys::STDERR, text.as_bytes(), deadline);
+}
 
 #[cfg(not(unix))]
-fn to_stdout(text: &[u8]) -> io::Result<()> {
+fn to_stdout(text: &str, _: Instant) -> io::Result<()> {
     let mut stdout = io::stdout();
-    stdout.write_all(text).and_then(|()| stdout.flush())
+    io::Write::write_all(&mut stdout, text.as_bytes()).and_then(|()| io::Write::flush(&mut stdout))
+}
+
+#[cfg(not(unix))]
+fn to_stderr(text: &str, _: Instant) {
+    // A failure cannot be reported anywhere.
+    let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
 }

@@ -63,6 +63,10 @@ pub trait Connector: Send + Sync + 'static {
     /// [`Config::drain_timeout`](crate::Config::drain_timeout), of which the last half second is for
     /// answers under way; it then logs that, and ends. Returning earlier ends the daemon.
     ///
+    /// When `serve` has returned, for whatever reason, `stop` is requested, so threads and tasks that
+    /// wait for a clone of it end, and the destructor may wait for them. The process waits for the
+    /// destructor until `drain_timeout` is over.
+    ///
     /// # Errors
     ///
     /// An error, or a panic, is logged and ends the daemon with exit code 1. Trouble that may pass

@@ -1,16 +1,33 @@
 //! What is worth logging, and the default place for it: one JSON line each on standard error.
 
+use std::cell::Cell;
+#[cfg(unix)]
+use std::env;
 use std::fmt;
-use std::io::{self, Write};
+#[cfg(unix)]
+use std::fs::File;
+use std::io;
+#[cfg(not(unix))]
+use std::io::Write;
+use std::mem;
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::{fd::AsFd, unix::fs::MetadataExt};
 use std::panic::{self, AssertUnwindSafe};
+#[cfg(unix)]
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
+#[cfg(unix)]
+use std::time::Instant;
 use std::time::{Duration, SystemTime};
 
 use crate::address::Address;
 use crate::date::rfc3339;
 use crate::json::json_string;
+#[cfg(unix)]
+use crate::sys;
 
 /// How much attention a line wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +52,14 @@ pub enum Event<'a> {
         /// The address.
         address: SocketAddr,
     },
-    /// The connector exists: `/ready` has somebody to ask.
+    /// Building the connector takes a while. Logged once.
+    Connecting,
+    /// The connector is still not built. Logged at growing intervals.
+    StillConnecting {
+        /// How long it has taken so far.
+        elapsed: Duration,
+    },
+    /// The connector exists, so `/ready` and `/health` can ask it.
     Connected,
     /// `/health` answers 200, for the first time or again.
     Healthy,
@@ -51,30 +75,32 @@ pub enum Event<'a> {
         /// Why, whole.
         reason: &'a str,
     },
-    /// A place in the connector's code panicked.
+    /// Some code panicked.
     Panicked {
-        /// What it said, and where, as far as it is known.
+        /// The panic's message and place, as far as they are known.
         message: &'a str,
     },
-    /// The machine is out of something the server needs; it goes on with what it has. Said once,
-    /// until it has passed.
-    Scarce {
-        /// What was tried.
+    /// The system lacks something that the server needs. The server goes on with what it has. Logged
+    /// once, until [`Event::Recovered`].
+    ResourceExhausted {
+        /// What the server tried.
         what: &'a str,
         /// What the system said.
         error: &'a io::Error,
     },
-    /// What [`Event::Scarce`] said has passed.
+    /// The shortage that [`Event::ResourceExhausted`] reported has passed.
     Recovered,
-    /// The server cannot accept connections any more. A process that goes on nevertheless looks
-    /// dead from outside: end it. [`App`](crate::App) does.
-    Dead {
+    /// The server can accept no more connections. Seen from outside, the process is dead from now
+    /// on, so it should end. [`App`](crate::App) ends it.
+    ListenerFailed {
         /// What the system said.
         error: &'a io::Error,
     },
-    /// The process has been asked to finish, and does.
+    /// The process has been asked to finish, or cannot go on, and shuts down.
     Draining,
-    /// The connector has not finished in time, and is left behind.
+    /// The connector's `serve` has returned `Ok`.
+    Finished,
+    /// The connector's `serve` or its destructor did not return in time. The process ends without it.
     Abandoned,
     /// The daemon failed: what was tried, and why it did not work.
     Failed {
@@ -90,11 +116,13 @@ impl Event<'_> {
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
-            Event::Listening { .. } | Event::Connected | Event::Healthy | Event::Ready | Event::Recovered | Event::Draining => {
-                Level::Info
-            }
-            Event::Unhealthy { .. } | Event::NotReady { .. } | Event::Scarce { .. } | Event::Abandoned => Level::Warn,
-            Event::Panicked { .. } | Event::Dead { .. } | Event::Failed { .. } => Level::Error,
+            Event::Panicked { .. } | Event::ListenerFailed { .. } | Event::Failed { .. } => Level::Error,
+            Event::Unhealthy { .. }
+            | Event::NotReady { .. }
+            | Event::ResourceExhausted { .. }
+            | Event::StillConnecting { .. }
+            | Event::Abandoned => Level::Warn,
+            _ => Level::Info,
         }
     }
 
@@ -103,16 +131,19 @@ impl Event<'_> {
     pub fn message(&self) -> &'static str {
         match self {
             Event::Listening { .. } => "listening",
+            Event::Connecting => "connecting",
+            Event::StillConnecting { .. } => "still connecting",
             Event::Connected => "connected",
             Event::Healthy => "healthy",
             Event::Unhealthy { .. } => "unhealthy",
             Event::Ready => "ready",
             Event::NotReady { .. } => "not ready",
             Event::Panicked { .. } => "panicked",
-            Event::Scarce { .. } => "short of resources",
+            Event::ResourceExhausted { .. } => "short of resources",
             Event::Recovered => "recovered",
-            Event::Dead { .. } => "health server cannot go on",
+            Event::ListenerFailed { .. } => "listener failed",
             Event::Draining => "draining",
+            Event::Finished => "finished",
             Event::Abandoned => "connector did not finish in time",
             Event::Failed { .. } => "failed",
         }
@@ -122,18 +153,19 @@ impl Event<'_> {
     fn for_each_field(&self, mut each: impl FnMut(&str, &dyn fmt::Display)) {
         match self {
             Event::Listening { address } => each("address", &Address(*address)),
+            Event::StillConnecting { elapsed } => each("seconds", &elapsed.as_secs()),
             Event::Unhealthy { reason } | Event::NotReady { reason } => each("reason", reason),
             Event::Panicked { message } => each("error", message),
-            Event::Scarce { what, error } => {
+            Event::ResourceExhausted { what, error } => {
                 each("what", what);
                 each("error", error);
             }
-            Event::Dead { error } => each("error", error),
+            Event::ListenerFailed { error } => each("error", error),
             Event::Failed { what, reason } => {
                 each("what", what);
                 each("error", reason);
             }
-            Event::Connected | Event::Healthy | Event::Ready | Event::Recovered | Event::Draining | Event::Abandoned => {}
+            _ => {}
         }
     }
 }
@@ -147,14 +179,36 @@ impl fmt::Display for Event<'_> {
     }
 }
 
+thread_local! {
+    /// This thread is inside the owner's function.
+    static IN_OWNERS_FUNCTION: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is inside the owner's function, which must not be entered again: it may
+/// hold a lock.
+#[cfg(feature = "cli")]
+pub(crate) fn in_owners_function() -> bool {
+    IN_OWNERS_FUNCTION.get()
+}
+
 /// Where events go: the owner's function.
 #[derive(Clone)]
 pub(crate) struct Log(pub(crate) Arc<dyn Fn(&Event<'_>) + Send + Sync>);
 
 impl Log {
-    /// Tells the owner, whatever the owner's function then does.
+    /// Hands the event to the owner's function; to standard error if that function panics or is already
+    /// running on this thread.
     pub(crate) fn emit(&self, event: &Event<'_>) {
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| (self.0)(event)));
+        if IN_OWNERS_FUNCTION.replace(true) {
+            return to_stderr(event);
+        }
+        let called = panic::catch_unwind(AssertUnwindSafe(|| (self.0)(event)));
+        IN_OWNERS_FUNCTION.set(false);
+        if let Err(payload) = called {
+            // Its destructor is the owner's code too, and may panic again.
+            mem::forget(payload);
+            to_stderr(event);
+        }
     }
 }
 
@@ -176,8 +230,9 @@ pub(crate) fn to_stderr(event: &Event<'_>) {
 /// `{"time":"2025-01-31T12:00:00Z","level":"info","msg":"synced","users":"27"}`.
 ///
 /// For what a connector has to say. The names in `fields` should differ from each other and from
-/// `time`, `level` and `msg`. A line is written in one piece; if nobody takes what is written there,
-/// lines are lost rather than threads held up.
+/// `time`, `level` and `msg`. A line is written in one piece. If nobody reads standard error, lines
+/// are lost rather than threads held up; the next line that can be written is preceded by one with
+/// their number. Where standard error is the systemd journal, a line begins with its priority (`<6>`).
 ///
 /// ```
 /// use baton_health::{Level, log};
@@ -191,17 +246,32 @@ pub fn log(level: Level, message: &str, fields: &[(&str, &str)]) {
     line.write();
 }
 
+/// The line that [`log`] writes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn line(level: Level, message: &str, fields: &[(&str, &str)]) -> String {
+    let mut line = Line::new(level, message);
+    for (name, value) in fields {
+        line.field(name, value);
+    }
+    line.0 + "}\n"
+}
+
 struct Line(String);
 
 impl Line {
     fn new(level: Level, message: &str) -> Line {
-        let mut text = String::from("{\"time\":\"");
+        let (priority, word) = match level {
+            Level::Info => ("<6>", "info"),
+            Level::Warn => ("<4>", "warn"),
+            Level::Error => ("<3>", "error"),
+        };
+        let mut text = String::new();
+        if stderr_is_journal() {
+            text.push_str(priority);
+        }
+        text.push_str("{\"time\":\"");
         rfc3339(&mut text, SystemTime::now());
-        text.push_str(match level {
-            Level::Info => "\",\"level\":\"info\",\"msg\":",
-            Level::Warn => "\",\"level\":\"warn\",\"msg\":",
-            Level::Error => "\",\"level\":\"error\",\"msg\":",
-        });
+        text.extend(["\",\"level\":\"", word, "\",\"msg\":"]);
         json_string(&mut text, message);
         Line(text)
     }
@@ -213,47 +283,111 @@ impl Line {
         json_string(&mut self.0, value);
     }
 
-    /// Writes the line; or loses it, when whoever reads what is written has stopped reading: health
-    /// checks and shutdown must not wait for that.
-    fn write(mut self) {
-        static WRITING: Mutex<()> = Mutex::new(());
+    fn end(mut self) -> String {
+        self.0.push_str("}\n");
+        self.0
+    }
+
+    /// Writes the line; or loses it if standard error takes nothing for a while: health checks and
+    /// shutdown must not wait for a reader.
+    fn write(self) {
         const TRIES: usize = 100;
         const PAUSE: Duration = Duration::from_millis(1);
 
-        self.0.push_str("}\n");
+        let line = self.end();
         for _ in 0..TRIES {
-            let _alone = match WRITING.try_lock() {
-                Ok(guard) => guard,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => {
-                    thread::sleep(PAUSE);
-                    continue;
-                }
-            };
-            // What a pipe takes in one piece (PIPE_BUF on Linux), and has room for when it has any.
-            const PIECE: usize = 4096;
-            for piece in self.0.as_bytes().chunks(PIECE) {
-                // There is nobody to tell that standard error cannot be written to.
-                if !can_write() || io::stderr().write_all(piece).is_err() {
-                    return;
-                }
+            match OUTPUT.try_lock() {
+                Ok(mut output) => return output.write(&line),
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner().write(&line),
+                Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
             }
-            return;
         }
+        LOST.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-#[cfg(all(unix, feature = "cli"))]
-fn can_write() -> bool {
-    const STDERR: i32 = 2;
-    const MILLISECONDS: i32 = 100;
-    crate::sys::can_write(STDERR, MILLISECONDS)
+static OUTPUT: Mutex<Output> = Mutex::new(Output { torn: false });
+
+/// Lines lost since the last one that was written.
+static LOST: AtomicUsize = AtomicUsize::new(0);
+
+/// Standard error.
+struct Output {
+    /// The last line was written in part.
+    torn: bool,
 }
 
-/// Only the C library can tell.
-#[cfg(not(all(unix, feature = "cli")))]
-fn can_write() -> bool {
-    true
+impl Output {
+    fn write(&mut self, line: &str) {
+        let lost = LOST.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let mut notice = Line::new(Level::Warn, "log lines lost");
+            notice.field("count", &lost.to_string());
+            if !self.put(&notice.end()) {
+                LOST.fetch_add(lost + 1, Ordering::Relaxed);
+                return;
+            }
+        }
+        if !self.put(line) {
+            LOST.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a line, on a line of its own, and says whether all of it was written.
+    fn put(&mut self, line: &str) -> bool {
+        if self.torn {
+            if write_to_stderr(b"\n") == 0 {
+                return false;
+            }
+            self.torn = false;
+        }
+        for piece in line.as_bytes().chunks(PIECE) {
+            let written = write_to_stderr(piece);
+            self.torn |= written > 0;
+            if written < piece.len() {
+                return false;
+            }
+        }
+        self.torn = false;
+        true
+    }
+}
+
+/// Writes a piece of a line to standard error, unless that takes too long, and returns how much of it was
+/// written.
+#[cfg(unix)]
+fn write_to_stderr(piece: &[u8]) -> usize {
+    const LONGEST: Duration = Duration::from_millis(100);
+    sys::write_until(sys::STDERR, piece, Instant::now() + LONGEST).0
+}
+
+#[cfg(unix)]
+use crate::sys::PIPE_BUF as PIECE;
+
+/// Only the C library can tell whether a write would block.
+#[cfg(not(unix))]
+fn write_to_stderr(piece: &[u8]) -> usize {
+    if io::stderr().write_all(piece).is_ok() { piece.len() } else { 0 }
+}
+
+#[cfg(not(unix))]
+const PIECE: usize = 4096;
+
+/// Whether standard error is a stream of the systemd journal, which reads priorities (sd-daemon(3)):
+/// `JOURNAL_STREAM` then has its device and inode.
+#[cfg(unix)]
+fn stderr_is_journal() -> bool {
+    static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
+    *IS_JOURNAL.get_or_init(|| {
+        let Some(stream) = env::var_os("JOURNAL_STREAM") else { return false };
+        let file = io::stderr().as_fd().try_clone_to_owned().map(File::from).and_then(|file| file.metadata());
+        file.is_ok_and(|file| stream.to_str() == Some(&*[&*file.dev().to_string(), ":", &*file.ino().to_string()].concat()))
+    })
+}
+
+#[cfg(not(unix))]
+fn stderr_is_journal() -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -272,7 +406,7 @@ mod tests {
     #[test]
     fn an_event_is_a_line_of_text_too() {
         let error = io::Error::other("no more");
-        let event = Event::Scarce { what: "accept", error: &error };
+        let event = Event::ResourceExhausted { what: "accept", error: &error };
         assert_eq!(event.to_string(), "short of resources what=accept error=no more");
         assert_eq!(Event::Healthy.to_string(), "healthy");
         assert_eq!(event.level(), Level::Warn);

@@ -25,7 +25,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Asks everyone who waits, now or later, to finish.
+    /// Requests it: every wait on a clone, now or later, ends.
     pub fn request(&self) {
         let (requested, changed) = &*self.shared;
         *requested.lock().unwrap_or_else(PoisonError::into_inner) = true;

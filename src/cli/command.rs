@@ -40,8 +40,8 @@ const OWN_ROWS: [Setting; 5] = [
 pub(crate) enum Command {
     Help,
     Version,
-    /// Ask a running connector, and what it is asked.
-    Probe(Probe, Endpoint),
+    /// Ask a running connector: how, what, and for how long.
+    Probe(Probe, Endpoint, Duration),
     /// Run the connector; with the address of its health check server, if it is enabled.
     Run(Settings, Option<SocketAddr>),
 }
@@ -58,8 +58,11 @@ impl Table {
         rows.extend_from_slice(&OWN_ROWS);
         for (place, row) in rows.iter().enumerate().take(own) {
             // Variables are made from names: other characters would make two names one variable.
-            if row.name.starts_with('-') || !row.name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
-                return Err(["the name of setting --", row.name, " has more in it than a-z, 0-9 and inner -"].concat());
+            if row.name.starts_with('-')
+                || row.name.ends_with('-')
+                || !row.name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            {
+                return Err(["the name of setting --", row.name, " may contain only a-z, 0-9 and \"-\" between them"].concat());
             }
             if rows.iter().skip(place + 1).any(|other| other.name == row.name) || matches!(row.name, "help" | "version" | "") {
                 return Err(["the name of setting --", row.name, " is taken"].concat());
@@ -80,24 +83,24 @@ impl Table {
                 Ok(Some(argument)) => argument,
                 Ok(None) => break,
                 Err(Error::UnexpectedValue { option, .. }) => {
-                    return Err(about("unexpected value for ", option.as_ref(), SEE_HELP));
+                    return Err(usage_error("unexpected value for ", option.as_ref(), SEE_HELP));
                 }
                 Err(_) => return Err("invalid arguments (see --help)".into()),
             };
             let name = match argument {
-                Arg::Short('h') | Arg::Long("help") => return alone(&mut arguments, "--help", Command::Help),
-                Arg::Short('V') | Arg::Long("version") => return alone(&mut arguments, "--version", Command::Version),
+                Arg::Short('h') | Arg::Long("help") => return takes_no_value(&mut arguments, "--help", Command::Help),
+                Arg::Short('V') | Arg::Long("version") => return takes_no_value(&mut arguments, "--version", Command::Version),
                 Arg::Value(value) if !probe && value == HEALTH_CHECK => {
                     probe = true;
                     continue;
                 }
-                Arg::Value(value) if probe => return Err(about("unexpected argument \"", &value, "\" (see --help)")),
-                Arg::Value(value) => return Err(about("unknown subcommand \"", &value, "\" (valid: health-check)")),
-                Arg::Short(c) => return Err(about("unknown flag -", c.encode_utf8(&mut [0; 4]).as_ref(), SEE_HELP)),
+                Arg::Value(value) if probe => return Err(usage_error("unexpected argument \"", &value, "\" (see --help)")),
+                Arg::Value(value) => return Err(usage_error("unknown subcommand \"", &value, "\" (valid: health-check)")),
+                Arg::Short(c) => return Err(usage_error("unknown flag -", c.encode_utf8(&mut [0; 4]).as_ref(), SEE_HELP)),
                 Arg::Long(name) => name,
             };
             let Some(row) = self.0.iter().find(|row| row.name == name && row.kind != Kind::Secret) else {
-                return Err(about("unknown flag --", name.as_ref(), SEE_HELP));
+                return Err(usage_error("unknown flag --", name.as_ref(), SEE_HELP));
             };
             let value = match row.kind {
                 // A switch takes only a value that is attached: the next argument is not its own.
@@ -131,16 +134,16 @@ impl Table {
                 }
                 continue;
             }
-            let variable = row.variable().unwrap_or_default();
+            let variable = row.variable();
             let (text, source) = if let Some(text) = flag {
                 (text.into(), Source::Flag)
-            } else if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
+            } else if let Some(value) = variable.as_deref().and_then(environment).filter(|value| !value.is_empty()) {
                 (row.checked(value, Source::Variable)?.into(), Source::Variable)
             } else if let Some(default) = row.default {
                 (Cow::Borrowed(default), Source::Default)
             } else {
                 let (dashes, flag, or) = if row.kind == Kind::Secret { ("", "", "") } else { ("--", row.name, " or ") };
-                return Err([dashes, flag, or, &variable, " is required", SEE_HELP].concat());
+                return Err([dashes, flag, or, &variable.unwrap_or_default(), " is required", SEE_HELP].concat());
             };
             if probe && row.name == PORT && text == "0" {
                 return Err(row.invalid(source, OsStr::new(&*text), "expected the port the server listens on, from 1 to 65535"));
@@ -154,7 +157,7 @@ impl Table {
         }
         let endpoint = Endpoint::from_name(settings.get(ENDPOINT)).unwrap_or_default();
         let timeout = Duration::from_secs(settings.number(TIMEOUT));
-        Ok(Command::Probe(Probe::new(address).endpoint(endpoint).timeout(timeout), endpoint))
+        Ok(Command::Probe(Probe::new(address).endpoint(endpoint).timeout(timeout), endpoint, timeout))
     }
 
     /// What `--help` shows.
@@ -191,12 +194,13 @@ impl Table {
         }
         out.push_str(
             "\nOther:\n  -h, --help\n      Show this\n  -V, --version\n      Show the version\n\n\
-             A flag beats its variable, a variable its default; an empty variable counts as unset.\n\n\
+             A flag beats its variable, a variable its default. An empty variable counts as unset.\n\
+             Of a flag that is given twice the last value is used; each has to be valid.\n\n\
              Exit codes of health-check:\n  \
              0  the answer was HTTP 200\n  \
              1  any other answer, no connection, no answer in time, or bad usage\n\n\
              Exit codes of the connector:\n  \
-             0  it finished, or was asked to (SIGTERM, SIGINT)\n  \
+             0  it finished, or was asked to (SIGTERM, SIGINT, SIGHUP)\n  \
              1  it failed, or bad usage\n",
         );
         out
@@ -204,17 +208,17 @@ impl Table {
 }
 
 /// `--help` and `--version` take no value.
-fn alone(arguments: &mut Parser, flag: &str, command: Command) -> Result<Command, String> {
+fn takes_no_value(arguments: &mut Parser, flag: &str, command: Command) -> Result<Command, String> {
     match arguments.optional_value() {
         None => Ok(command),
-        Some(value) => Err([flag, &about(" takes no value: \"", &value, "\" (see --help)")].concat()),
+        Some(value) => Err([flag, &usage_error(" takes no value: \"", &value, "\" (see --help)")].concat()),
     }
 }
 
 const SEE_HELP: &str = " (see --help)";
 
 /// The one line about an argument.
-fn about(before: &str, argument: &OsStr, after: &str) -> String {
+fn usage_error(before: &str, argument: &OsStr, after: &str) -> String {
     [before, &shown(argument), after].concat()
 }
 
@@ -238,7 +242,10 @@ mod tests {
     }
 
     fn parse(table: &Table, (arguments, variables): Given<'_>) -> Result<Command, String> {
-        let environment = |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value));
+        let environment = |name: &str| {
+            assert!(name.starts_with("BATON_"), "the variable {name:?} is looked up");
+            variables.iter().find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value))
+        };
         table.parse(Parser::from_args(arguments), &environment)
     }
 
@@ -303,8 +310,9 @@ mod tests {
     #[test]
     fn the_probe_reads_what_is_its_own_and_nothing_else() {
         let probe = |address: &str, endpoint, seconds| {
-            let probe = Probe::new(address.parse().unwrap()).endpoint(endpoint).timeout(Duration::from_secs(seconds));
-            format!("{:?}", Command::Probe(probe, endpoint))
+            let timeout = Duration::from_secs(seconds);
+            let probe = Probe::new(address.parse().unwrap()).endpoint(endpoint).timeout(timeout);
+            format!("{:?}", Command::Probe(probe, endpoint, timeout))
         };
         let table = table(vec![Setting::required("domain", "HOST"), Setting::secret("token"), Setting::flag("dry-run")]);
         let rows: &[(Given<'_>, String)] = &[
@@ -354,8 +362,8 @@ mod tests {
         let rows: &[(Given<'_>, Result<&str, &str>)] = &[
             ((&[], &[]), missing),
             ((&[], &[("BATON_DOMAIN", "")]), missing),
-            ((&["--domain="], &[("BATON_DOMAIN", "a")]), Err("invalid --domain \"\": expected any text but the empty one")),
-            ((&["--domain"], &[]), Err("--domain needs a value: any text but the empty one")),
+            ((&["--domain="], &[("BATON_DOMAIN", "a")]), Err("invalid --domain \"\": expected a text that is not empty")),
+            ((&["--domain"], &[]), Err("--domain needs a value: a text that is not empty")),
             ((&["--domain=a"], &[]), Ok("a")),
             ((&[], &[("BATON_DOMAIN", "a")]), Ok("a")),
         ];
@@ -409,8 +417,9 @@ mod tests {
             (vec![Setting::flag("health-check")], "the name of setting --health-check is taken"),
             (vec![Setting::new("timeout", "SECONDS", "1")], "the name of setting --timeout is taken"),
             (vec![Setting::flag("help")], "the name of setting --help is taken"),
-            (vec![Setting::flag("a_b")], "the name of setting --a_b has more in it than a-z, 0-9 and inner -"),
-            (vec![Setting::flag("-a")], "the name of setting ---a has more in it than a-z, 0-9 and inner -"),
+            (vec![Setting::flag("a_b")], "the name of setting --a_b may contain only a-z, 0-9 and \"-\" between them"),
+            (vec![Setting::flag("-a")], "the name of setting ---a may contain only a-z, 0-9 and \"-\" between them"),
+            (vec![Setting::flag("a-")], "the name of setting --a- may contain only a-z, 0-9 and \"-\" between them"),
             (vec![Setting::flag("a"), Setting::secret("a")], "the name of setting --a is taken"),
             (
                 vec![Setting::new("page-size", "COUNT", "0").range(1..=9)],

@@ -1,11 +1,12 @@
-//! The daemon: the connector, beside its health server, until it ends or is told to.
+//! The daemon: the connector, beside its health server, until it ends or is asked to.
 
-use std::any::Any;
+use std::env;
 use std::io;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::settings::Settings;
@@ -15,74 +16,103 @@ use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, never};
 use crate::limits::DRAIN_GRACE;
-use crate::log::{Event, Log};
+use crate::log::{Event, Log, in_owners_function, to_stderr};
 use crate::server::HealthServer;
 use crate::spawn::spawn;
 use crate::stop::Stop;
 
 pub(super) type Connect = Box<dyn FnOnce(&Settings) -> Result<Arc<dyn Connector>, BoxError> + Send>;
 
-/// What failed, and why.
-type Trouble = (&'static str, String);
+/// How long connecting may take before it is logged; then it is logged again each time that it has taken
+/// twice as long.
+const CONNECTING_NOTICE: Duration = Duration::from_secs(1);
 
-/// Runs the connector, beside its health server if that is wanted, until it ends or is told to.
+/// The longest time between two such lines.
+const MAX_CONNECTING_NOTICE: Duration = Duration::from_secs(300);
+
+/// How long a panicking thread waits for its panic to be logged before it unwinds.
+const PANIC_NOTICE: Duration = Duration::from_secs(1);
+
+/// What was tried, and why it failed.
+struct RunError(&'static str, String);
+
+/// Runs the connector, beside its health server if that is wanted, until it ends or is asked to.
 // Not inlined: a probe then does not have it in memory.
 #[inline(never)]
-pub(super) fn run(mut config: Config, health_check: bool, settings: Settings, connect: Connect) -> ExitCode {
+pub(super) fn run(config: Config, health_check: bool, settings: Settings, connect: Connect) -> ExitCode {
     let log = Log(Arc::clone(&config.on_event));
-    match run_until_stopped(&log, &mut config, health_check, settings, connect) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((what, reason)) => {
+    let drain_timeout = config.drain_timeout;
+    match start(&log, config, health_check, settings, connect) {
+        Ok((work, inbox)) => supervise(work, &inbox, drain_timeout),
+        Err(RunError(what, reason)) => {
             log.emit(&Event::Failed { what, reason: &reason });
             ExitCode::FAILURE
         }
     }
 }
 
-fn run_until_stopped(
+fn start(
     log: &Log,
-    config: &mut Config,
+    mut config: Config,
     health_check: bool,
     settings: Settings,
     connect: Connect,
-) -> Result<(), Trouble> {
+) -> Result<(Arc<Work>, Inbox), RunError> {
     // From the first moment on a signal means to finish.
     let (sender, inbox) = signal::install().map_err(failed("set signal handlers"))?;
     log_panics(log.clone());
-    report_death(config, &sender);
+    report_listener_failure(&mut config, &sender);
     let address = config.address;
-    let server = if health_check { Some(HealthServer::bind(config.clone())) } else { None };
-    let server =
-        server.transpose().map_err(|error| ("listen", [&Address(address).to_string(), ": ", &error.to_string()].concat()))?;
+    let server = if health_check { Some(HealthServer::bind(config)) } else { None };
+    let server = server
+        .transpose()
+        .map_err(|error| RunError("listen", [&Address(address).to_string(), ": ", &error.to_string()].concat()))?;
     let work = Arc::new(Work {
         log: log.clone(),
         server,
         stop: Stop::default(),
         connected: AtomicBool::new(false),
-        outcome: Mutex::new(None),
+        failed: AtomicBool::new(false),
+        drained: Stop::default(),
+        dropped: Stop::default(),
         sender,
     });
     let worker = Arc::clone(&work);
     spawn("connector", Box::new(move || worker.work(&settings, connect))).map_err(failed("start a thread"))?;
+    Ok((work, inbox))
+}
 
-    let message = inbox.receive(never());
-    let deadline = after(Instant::now(), config.drain_timeout);
-    match message {
-        Some(Message::Terminate) => work.finish(&inbox, deadline, config.drain_timeout),
-        Some(Message::Finished) => {}
-        _ => {
-            work.ended(Err(("accept connections", String::from("the health server cannot go on"))));
-            work.stop.request();
+fn failed(what: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |error| RunError(what, error.to_string())
+}
+
+/// The main thread: waits until the connector has ended or has to, and then for its end.
+fn supervise(work: Arc<Work>, inbox: &Inbox, drain_timeout: Duration) -> ExitCode {
+    let message = work.next_message(inbox);
+    let deadline = after(Instant::now(), drain_timeout);
+    let served = match message {
+        Ok(Message::Finished) => true,
+        Ok(Message::Terminate) => work.finish(inbox, deadline, drain_timeout),
+        Ok(Message::ListenerFailed) => {
+            work.ended(Err(RunError("accept connections", "the listener failed".into())));
+            work.finish(inbox, deadline, drain_timeout)
         }
-    }
+        Err(error) => {
+            work.ended(Err(failed("receive signals")(error)));
+            work.finish(inbox, deadline, drain_timeout)
+        }
+    };
     if let Some(server) = &work.server {
         server.drain_by(deadline);
     }
-    work.outcome.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(Ok(()))
-}
-
-fn failed(what: &'static str) -> impl Fn(io::Error) -> Trouble {
-    move |error| (what, error.to_string())
+    work.drained.request();
+    if served && !work.dropped.wait_for(deadline.saturating_duration_since(Instant::now())) {
+        work.log.emit(&Event::Abandoned);
+    }
+    let code = if work.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    // The connector's destructor would run here if this were the last reference, and might wait.
+    mem::forget(work);
+    code
 }
 
 /// The connector's thread, and what the main thread knows of it.
@@ -92,75 +122,147 @@ struct Work {
     stop: Stop,
     /// The connector exists, and has been told to serve.
     connected: AtomicBool,
-    /// How it ended, once it has.
-    outcome: Mutex<Option<Result<(), Trouble>>>,
+    failed: AtomicBool,
+    /// The server has been drained, so the connector can be dropped.
+    drained: Stop,
+    /// The connector's destructor has run.
+    dropped: Stop,
     sender: Sender,
 }
 
 impl Work {
     fn work(&self, settings: &Settings, connect: Connect) {
+        let mut kept = None;
         let result = panic::catch_unwind(AssertUnwindSafe(|| {
-            let connector = connect(settings).map_err(|error| ("connect", explain(&*error)))?;
+            let connector = kept.insert(connect(settings).map_err(|error| RunError("connect", explain(&*error)))?);
             if let Some(server) = &self.server {
-                server.attach(Arc::clone(&connector));
+                server.attach(Arc::clone(connector));
             }
             self.connected.store(true, Ordering::Release);
             self.log.emit(&Event::Connected);
-            connector.serve(&self.stop).map_err(|error| ("serve", explain(&*error)))
+            connector.serve(&self.stop).map_err(|error| RunError("serve", explain(&*error)))
         }));
-        let panicked = |payload: Box<dyn Any + Send>| Err(("run", ["the connector panicked: ", panic_text(&*payload)].concat()));
-        self.ended(result.unwrap_or_else(panicked));
+        self.ended(result.unwrap_or_else(|payload| {
+            let what = if self.connected.load(Ordering::Relaxed) { "serve" } else { "connect" };
+            let reason = ["the connector panicked: ", panic_text(&*payload)].concat();
+            // Its destructor may panic as well.
+            mem::forget(payload);
+            Err(RunError(what, reason))
+        }));
+        // Other threads of the connector may wait for this, and its destructor for them.
+        self.stop.request();
         self.sender.send(Message::Finished);
+
+        self.drained.wait();
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+            if let Some(server) = &self.server {
+                server.attach(Arc::new(Gone));
+            }
+            drop(kept);
+        }))
+        .map_err(mem::forget);
+        self.dropped.request();
     }
 
-    fn ended(&self, outcome: Result<(), Trouble>) {
-        // What went wrong first is what went wrong.
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(outcome);
+    fn ended(&self, outcome: Result<(), RunError>) {
+        match outcome {
+            Ok(()) => self.log.emit(&Event::Finished),
+            Err(RunError(what, reason)) => {
+                self.failed.store(true, Ordering::Relaxed);
+                self.log.emit(&Event::Failed { what, reason: &reason });
+            }
+        }
     }
 
-    /// Asks the connector to finish, and waits for it; but leaves time for the answers under way.
-    fn finish(&self, inbox: &Inbox, deadline: Instant, timeout: Duration) {
+    /// Waits for the first message, and logs meanwhile that connecting takes long.
+    fn next_message(&self, inbox: &Inbox) -> io::Result<Message> {
+        let started = Instant::now();
+        let mut notice = CONNECTING_NOTICE;
+        loop {
+            let deadline = if self.connected.load(Ordering::Acquire) { never() } else { after(started, notice) };
+            if let Some(message) = inbox.receive(deadline)? {
+                return Ok(message);
+            }
+            if !self.connected.load(Ordering::Acquire) {
+                let first = notice == CONNECTING_NOTICE;
+                self.log.emit(&if first { Event::Connecting } else { Event::StillConnecting { elapsed: notice } });
+                notice += notice.min(MAX_CONNECTING_NOTICE);
+            }
+        }
+    }
+
+    /// Asks the connector to finish, waits for it, and says whether it did; but leaves time for the
+    /// answers under way.
+    fn finish(&self, inbox: &Inbox, deadline: Instant, timeout: Duration) -> bool {
         if let Some(server) = &self.server {
             server.refuse_ready();
         }
-        self.stop.request();
         self.log.emit(&Event::Draining);
+        self.stop.request();
         let reserve = (2 * DRAIN_GRACE).min(timeout / 2);
         let until = deadline.checked_sub(reserve).unwrap_or(deadline);
-        // One that is still connecting has nothing to finish, and may hang.
+        // A connector that is still connecting has nothing to finish, and may hang.
         if !self.connected.load(Ordering::Acquire) {
-            return;
+            return false;
         }
-        while let Some(message) = inbox.receive(until) {
+        while let Ok(Some(message)) = inbox.receive(until) {
             if message == Message::Finished {
-                return;
+                return true;
             }
         }
-        // Whoever asked the process to end means it.
         self.log.emit(&Event::Abandoned);
+        false
+    }
+}
+
+/// Takes the connector's place in the server, so that the connector can be dropped.
+struct Gone;
+
+impl Connector for Gone {
+    fn validate(&self) -> Result<(), BoxError> {
+        Err("the connector has ended".into())
     }
 }
 
 /// Panics are events too, wherever they happen, rather than text of std's own between the lines of the log.
 fn log_panics(log: Log) {
+    let print_with_backtrace = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let text = panic_text(info.payload());
         let message = match info.location() {
             Some(place) => format!("{text}, at {place}"),
             None => text.to_owned(),
         };
-        log.emit(&Event::Panicked { message: &message });
+        log_panic(&log, message.into());
+        if env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+            print_with_backtrace(info);
+        }
     }));
 }
 
-/// A dead server must not live on in a live process.
-fn report_death(config: &mut Config, sender: &Sender) {
+/// Calls the owner's function on a thread of its own: a panic in a panic hook aborts the process, and this
+/// thread may hold a lock that the function waits for.
+fn log_panic(log: &Log, message: Arc<str>) {
+    let logged = Stop::default();
+    let (log, text, done) = (log.clone(), Arc::clone(&message), logged.clone());
+    let report = move || {
+        log.emit(&Event::Panicked { message: &text });
+        done.request();
+    };
+    if in_owners_function() || spawn("panic", Box::new(report)).is_err() {
+        return to_stderr(&Event::Panicked { message: &message });
+    }
+    let _ = logged.wait_for(PANIC_NOTICE);
+}
+
+/// A process whose listener failed must not go on and answer nothing.
+fn report_listener_failure(config: &mut Config, sender: &Sender) {
     let on_event = Arc::clone(&config.on_event);
     let sender = sender.clone();
     config.on_event = Arc::new(move |event| {
         // First, since the owner's function may take its time.
-        if let Event::Dead { .. } = event {
-            sender.send(Message::Dead);
+        if let Event::ListenerFailed { .. } = event {
+            sender.send(Message::ListenerFailed);
         }
         on_event(event);
     });

@@ -141,7 +141,7 @@ impl Setting {
             }
             Kind::Address => "an IP address or localhost".into(),
             Kind::Endpoint => "health, ready or live".into(),
-            Kind::Text | Kind::Secret => "any text but the empty one".into(),
+            Kind::Text | Kind::Secret => "a text that is not empty".into(),
         }
     }
 

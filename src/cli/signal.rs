@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT become a message to the main thread.
+//! SIGTERM, SIGINT and SIGHUP become a message to the main thread.
 //!
 //! A handler may do next to nothing, so it writes one byte to a socket that the main thread reads
 //! from; the rest of the program sends its own messages the same way. Elsewhere than on Unix, std
@@ -10,15 +10,15 @@
 pub(crate) enum Message {
     /// Please finish: the first signal.
     Terminate = 1,
-    /// The connector's thread has ended.
+    /// The connector's `serve` has returned, or there will be none.
     Finished = 2,
-    /// The health server cannot go on.
-    Dead = 3,
+    /// The health server can accept no more connections.
+    ListenerFailed = 3,
 }
 
 impl Message {
     fn from_byte(byte: u8) -> Option<Message> {
-        [Message::Terminate, Message::Finished, Message::Dead].into_iter().find(|message| *message as u8 == byte)
+        [Message::Terminate, Message::Finished, Message::ListenerFailed].into_iter().find(|message| *message as u8 == byte)
     }
 }
 
@@ -27,32 +27,44 @@ pub(crate) use system::{Inbox, Sender, install};
 #[cfg(unix)]
 mod system {
     use std::ffi::c_int;
-    use std::io::{self, Write};
+    use std::io::{self, ErrorKind, Write};
     use std::mem;
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+    use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+    use std::sync::{Arc, OnceLock};
     use std::time::Instant;
 
     use crate::cli::signal::Message;
-    use crate::deadline::Timed;
+    use crate::deadline::{Timed, milliseconds};
     use crate::sys;
 
     // The same numbers on every Unix that Rust knows.
+    const SIGHUP: c_int = 1;
     const SIGINT: c_int = 2;
     const SIGTERM: c_int = 15;
 
-    static SIGNALLED: AtomicBool = AtomicBool::new(false);
+    /// Signals that come within this time are one request: a process group and a wrapper that passes
+    /// signals on may both send one.
+    const SAME_REQUEST_MS: u32 = 500;
+
+    static INSTALLED: OnceLock<Instant> = OnceLock::new();
+    /// When the first signal came, in milliseconds since then; 0 is never.
+    static SIGNALLED: AtomicU32 = AtomicU32::new(0);
     static OUTBOX: AtomicI32 = AtomicI32::new(-1);
 
     extern "C" fn on_signal(number: c_int) {
-        // Whoever asks twice does not want to wait. As PID 1 the default action would do nothing.
-        if SIGNALLED.swap(true, Ordering::Relaxed) {
-            sys::exit_at_once(128 + number);
+        // Reading the clock is async-signal-safe.
+        let age = INSTALLED.get().map_or(0, |installed| milliseconds(installed.elapsed()) as u32).max(1);
+        let first = SIGNALLED.compare_exchange(0, age, Ordering::Relaxed, Ordering::Relaxed);
+        let ends_now = match first {
+            Ok(_) => sys::write_some(OUTBOX.load(Ordering::Relaxed), &[Message::Terminate as u8]).is_none(),
+            Err(first) => age.wrapping_sub(first) >= SAME_REQUEST_MS,
+        };
+        if ends_now {
+            // The default action would do nothing for PID 1.
+            sys::signal::exit_at_once(128 + number);
         }
-        // It cannot fail: there is room for more messages than there are.
-        sys::write_some(OUTBOX.load(Ordering::Relaxed), &[Message::Terminate as u8]);
     }
 
     /// Where messages are sent.
@@ -63,33 +75,42 @@ mod system {
     #[derive(Debug)]
     pub(crate) struct Inbox(UnixStream);
 
-    /// From now on SIGTERM and SIGINT are messages; a second one ends the process at once.
+    /// From now on SIGTERM, SIGINT and SIGHUP are messages; a second one, half a second later or more,
+    /// ends the process at once.
     pub(crate) fn install() -> io::Result<(Sender, Inbox)> {
         let (inbox, outbox) = UnixStream::pair()?;
         let outbox = Arc::new(outbox);
+        INSTALLED.get_or_init(Instant::now);
         OUTBOX.store(outbox.as_raw_fd(), Ordering::Relaxed);
         // A signal may come as long as the process lives: the descriptor must stay what it is.
         mem::forget(Arc::clone(&outbox));
-        for number in [SIGTERM, SIGINT] {
-            sys::handle(number, on_signal)?;
+        for number in [SIGTERM, SIGINT, SIGHUP] {
+            let was_ignored = sys::signal::handle(number, on_signal)?;
+            // `nohup` ignores SIGHUP for the program it starts.
+            if number == SIGHUP && was_ignored {
+                sys::signal::ignore(number);
+            }
         }
+        sys::signal::unblock(&[SIGTERM, SIGINT, SIGHUP]);
         Ok((Sender(outbox), Inbox(inbox)))
     }
 
     impl Sender {
         pub(crate) fn send(&self, message: Message) {
-            // It fails when nobody reads any more: the main thread is on its way out.
+            // Fails when the main thread reads no more, since it is ending the process.
             let _ = (&*self.0).write(&[message as u8]);
         }
     }
 
     impl Inbox {
         /// The next message, or `None` if none comes until `deadline`.
-        pub(crate) fn receive(&self, deadline: Instant) -> Option<Message> {
+        pub(crate) fn receive(&self, deadline: Instant) -> io::Result<Option<Message>> {
             let mut byte = [0];
             match (Timed { stream: &self.0, deadline }).read(&mut byte) {
-                Ok(1) => Message::from_byte(byte[0]),
-                _ => None,
+                Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+                Ok(_) => Ok(Message::from_byte(byte[0])),
+                Err(error) if error.kind() == ErrorKind::TimedOut => Ok(None),
+                Err(error) => Err(error),
             }
         }
     }
@@ -97,8 +118,8 @@ mod system {
 
 #[cfg(not(unix))]
 mod system {
-    use std::io;
-    use std::sync::mpsc;
+    use std::io::{self, ErrorKind};
+    use std::sync::mpsc::{self, RecvTimeoutError};
     use std::time::Instant;
 
     use crate::cli::signal::Message;
@@ -124,8 +145,12 @@ mod system {
     }
 
     impl Inbox {
-        pub(crate) fn receive(&self, deadline: Instant) -> Option<Message> {
-            Message::from_byte(self.0.recv_timeout(left(deadline).ok()?).ok()?)
+        pub(crate) fn receive(&self, deadline: Instant) -> io::Result<Option<Message>> {
+            match self.0.recv_timeout(left(deadline).unwrap_or_default()) {
+                Ok(byte) => Ok(Message::from_byte(byte)),
+                Err(RecvTimeoutError::Timeout) => Ok(None),
+                Err(RecvTimeoutError::Disconnected) => Err(ErrorKind::UnexpectedEof.into()),
+            }
         }
     }
 }

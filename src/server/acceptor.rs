@@ -64,7 +64,7 @@ impl Service {
                 Err(error) if self.can_go_on(&error, &mut unknown_errors) => {}
                 Err(error) => {
                     if !self.failed.swap(true, Ordering::Relaxed) {
-                        self.log.emit(&Event::Dead { error: &error });
+                        self.log.emit(&Event::ListenerFailed { error: &error });
                     }
                     break;
                 }
@@ -158,7 +158,7 @@ impl Service {
 
     fn exhausted(&self, what: &str, error: &io::Error) {
         if self.exhaustion.is_news() {
-            self.log.emit(&Event::Scarce { what, error });
+            self.log.emit(&Event::ResourceExhausted { what, error });
         }
     }
 }

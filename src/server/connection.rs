@@ -43,8 +43,8 @@ pub(crate) enum Patience<'a> {
     Brief(Instant),
     /// A thread of the waiting room waits as long as the connection's own deadlines allow.
     InRoom(&'a WaitingPlace),
-    /// An acceptor waits this long for the client, since there is no other thread; it does not wait for
-    /// the connector.
+    /// An acceptor waits this long for the client, and as long as it takes for the connector, since there is
+    /// no other thread.
     Alone(Duration),
 }
 
@@ -105,8 +105,7 @@ impl Connection {
     fn decide(&self, checks: &Arc<Checks>, question: &Question, patience: Patience<'_>) -> Option<Vec<u8>> {
         match patience {
             Patience::Brief(_) => response::known(checks, question, self.peer),
-            Patience::InRoom(_) => Some(response::wait(checks, question, self.peer)),
-            Patience::Alone(_) => Some(response::without_waiting(checks, question, self.peer, &CheckError::NoThread)),
+            Patience::InRoom(_) | Patience::Alone(_) => Some(response::wait(checks, question, self.peer)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
@@ -85,6 +85,13 @@ impl Daemon {
         self
     }
 
+    /// The same without a server.
+    #[track_caller]
+    pub(crate) fn connected_without_server(mut self) -> Daemon {
+        self.line("connected");
+        self
+    }
+
     pub(crate) fn get(&mut self, path: &str) -> Answer {
         client::get(self.address(), path)
     }
@@ -93,6 +100,11 @@ impl Daemon {
     pub(crate) fn probe(&mut self, arguments: &[&str]) -> Outcome {
         let address = self.address();
         run(probe(address).args(arguments))
+    }
+
+    #[allow(dead_code, reason = "used by the tests of the examples, which share this file")]
+    pub(crate) fn child(&mut self) -> &mut Child {
+        self.process.child()
     }
 
     pub(crate) fn id(&self) -> u32 {

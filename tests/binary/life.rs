@@ -7,7 +7,7 @@ use crate::client;
 use crate::daemon::{Daemon, log_line};
 use crate::endpoints::assert_answer;
 use crate::json::Json;
-use crate::program::{run, until};
+use crate::program::{self, run, started_by, until};
 use crate::server;
 use crate::source::{PASSWD, Source};
 
@@ -125,11 +125,10 @@ fn while_it_connects_it_is_alive_and_not_ready() {
     assert_answer(address, "/ready", "503 Service Unavailable", &["{\"status\":\"not_ready\",", ABSENT].concat());
     assert_answer(address, "/health", "503 Service Unavailable", &["{\"status\":\"unhealthy\",", ABSENT].concat());
     daemon.probe(&["--endpoint=live"]).succeeded_with("alive\n");
-    for (argument, word) in [("--endpoint=ready", "not_ready"), ("--endpoint=health", "unhealthy")] {
+    for argument in ["--endpoint=ready", "--endpoint=health"] {
         let outcome = daemon.probe(&[argument]);
-        let start = format!(": status 503 Service Unavailable: {{\"status\":\"{word}\",\"timestamp\":\"");
         let complaint = outcome.complaint();
-        assert!(complaint.contains(&start) && complaint.ends_with("failed to get connector client\"}}"), "{complaint}");
+        assert!(complaint.ends_with(": status 503 Service Unavailable: failed to get connector client"), "{complaint}");
     }
 
     // It is given what it waits for.
@@ -139,6 +138,18 @@ fn while_it_connects_it_is_alive_and_not_ready() {
     let mut daemon = daemon.connected();
     daemon.probe(&["--endpoint=ready"]).succeeded_with("ready\n");
     daemon.probe(&[]).succeeded_with("healthy\n");
+}
+
+#[test]
+fn connecting_that_takes_long_is_logged_at_growing_intervals() {
+    let source = Source::new();
+    let (mut daemon, _reader) = connecting(&source);
+    assert_eq!(daemon.line("connecting").at("level"), Some("info"));
+    let first = daemon.line("still connecting");
+    assert_eq!((first.at("level"), first.at("seconds")), (Some("warn"), Some("2")));
+    assert_eq!(daemon.line("still connecting").at("seconds"), Some("4"));
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(), Some(0));
 }
 
 /// A daemon whose work hangs.
@@ -160,14 +171,17 @@ fn a_signal_ends_it_at_once_while_it_connects() {
         other.line("draining");
         daemon.signal(signal);
         assert_eq!(daemon.exit(), Some(0), "{signal}");
-        assert_eq!(daemon.messages(), ["listening", "draining"], "{signal}");
+        let mut messages = daemon.messages();
+        // On a slow machine it may have taken long already.
+        messages.retain(|message| !message.ends_with("connecting"));
+        assert_eq!(messages, ["listening", "draining"], "{signal}");
         assert!(other.is_running(), "{signal}");
     }
 }
 
 #[test]
 fn a_signal_has_it_drain_and_exit_with_0() {
-    for (signal, health_check) in [("TERM", true), ("INT", true), ("TERM", false), ("INT", false)] {
+    for (signal, health_check) in [("TERM", true), ("INT", true), ("HUP", true), ("TERM", false), ("INT", false), ("HUP", false)] {
         let source = Source::new();
         let mut daemon = match health_check {
             true => source.daemon(&[]).connected(),
@@ -179,7 +193,7 @@ fn a_signal_has_it_drain_and_exit_with_0() {
         daemon.signal(signal);
         assert_eq!(daemon.exit(), Some(0), "{signal}");
         let listening = if health_check { &["listening"][..] } else { &[] };
-        assert_eq!(daemon.messages(), [listening, &["read accounts", "connected", "draining"]].concat(), "{signal}");
+        assert_eq!(daemon.messages(), [listening, &["read accounts", "connected", "draining", "finished"]].concat(), "{signal}");
         if health_check {
             let address = daemon.address();
             assert!(TcpStream::connect(address).is_err(), "{address} still answers");
@@ -225,15 +239,73 @@ fn who_waits_for_a_verdict_is_answered_before_it_ends() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    for (second, code) in [("TERM", 143), ("INT", 130)] {
+    for (second, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let source = Source::new();
         // Left alone, it would wait for the verdict as long as it may, and exit with 0.
         let (mut daemon, _client, _reader) = validating(&source);
         daemon.signal("TERM");
         daemon.line("draining");
-        daemon.signal(second);
+        // For half a second a signal counts as the same request.
+        until("the end", || {
+            daemon.signal(second);
+            (!daemon.is_running()).then_some(())
+        });
         assert_eq!(daemon.exit(), Some(code), "{second}");
     }
+}
+
+#[test]
+fn signals_that_come_together_are_one_request() {
+    let source = Source::new();
+    let mut daemon = source.daemon(&[]).connected();
+    // All of them are delivered when it goes on.
+    for signal in ["STOP", "TERM", "INT", "HUP", "CONT"] {
+        daemon.signal(signal);
+    }
+    assert_eq!(daemon.exit(), Some(0));
+    assert_eq!(daemon.messages(), ["listening", "read accounts", "connected", "draining", "finished"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_that_the_parent_blocked_are_let_through() {
+    let source = Source::new();
+    for signal in ["TERM", "INT", "HUP"] {
+        let starter = ["env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=HUP"];
+        let mut daemon = Daemon::start(&mut started_by(&starter, &source.program(&[]))).connected_without_server();
+        daemon.signal(signal);
+        assert_eq!(daemon.exit(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn under_nohup_a_closed_terminal_does_not_end_it() {
+    let source = Source::new();
+    let starter = ["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""];
+    let mut daemon = Daemon::start(&mut started_by(&starter, &source.program(&["--sync-interval=1"])));
+    daemon.line("connected");
+    daemon.signal("HUP");
+    source.put("passwd", format!("{PASSWD}bob:x:1001:100::/home/bob:/bin/sh\n"));
+    daemon.line("user added");
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(), Some(0));
+}
+
+/// Its output goes to a file, and the system allows it no byte of it.
+#[test]
+fn a_limit_on_the_size_of_files_kills_neither_daemon_nor_probe() {
+    let starter = ["sh", "-c", "ulimit -f 0; exec \"$0\" \"$@\""];
+    let source = Source::new();
+    let mut daemon = source.daemon(&[]).connected();
+    let port = daemon.address().port().to_string();
+    let file = || std::fs::File::create(source.path("output")).unwrap();
+    let probe = program::program(["health-check", "--health-check-port", &port]);
+    let outcome = run(started_by(&starter, &probe).stdout(file()));
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("baton-passwd: cannot write to standard output: "), "{outcome:?}");
+    source.remove("passwd");
+    let outcome = run(started_by(&starter, &source.program(&[])).stderr(file()));
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
 }
 
 #[test]
@@ -263,11 +335,9 @@ fn a_validation_that_hangs_is_an_answer_in_time() {
     let reason = json.at("details.validation_error").unwrap_or_default();
     assert!(answer.status == 503 && reason.starts_with("validation has not finished after "), "{answer:?}");
     assert_eq!((daemon.get("/ready").status, daemon.get("/live").status), (200, 200));
-    // So is the probe: a text rather than a timeout.
-    let outcome = until("a reason", || {
-        Some(daemon.probe(&["--timeout=3"])).filter(|outcome| outcome.complaint().contains("validation has not finished after "))
-    });
-    assert!(outcome.complaint().contains("status 503 Service Unavailable: {\"status\":\"unhealthy\""), "{outcome:?}");
+    // So is the probe: a text rather than a timeout, and without a time that differs from probe to probe.
+    let expected = ": status 503 Service Unavailable: connector validation failed: validation has not finished";
+    until("a reason", || daemon.probe(&["--timeout=3"]).complaint().ends_with(expected).then_some(()));
 
     // It is asked only once, and recovers when it can.
     source.put("passwd", PASSWD);
@@ -285,24 +355,12 @@ fn unhealthy(client: TcpStream) -> Json {
     json
 }
 
-/// A standard error that is full, and that nobody reads.
-#[cfg(target_os = "linux")]
-fn stuck() -> (std::os::unix::net::UnixStream, std::process::Stdio) {
-    use std::io::Write;
-    let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
-    writer.set_nonblocking(true).unwrap();
-    while (&writer).write(&[0; 4096]).is_ok() {}
-    while (&writer).write(&[0]).is_ok() {}
-    writer.set_nonblocking(false).unwrap();
-    (reader, std::os::fd::OwnedFd::from(writer).into())
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn a_log_that_nobody_reads_holds_nothing_up() {
-    use crate::program::{Running, run, until};
+    use crate::program::Running;
     let source = Source::new();
-    let (_reader, stderr) = stuck();
+    let (_reader, stderr) = program::stuck();
     let mut daemon = Running::start(source.program(&["--health-check", "--health-check-port=0"]).stderr(stderr));
     let tasks = format!("/proc/{}/task", daemon.id());
     // The connector has its own thread once the server has said that it listens.

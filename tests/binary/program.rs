@@ -41,22 +41,36 @@ where
             command.env_remove(name);
         }
     }
+    // Backtraces are no lines of the log.
+    command.env_remove("RUST_BACKTRACE").env_remove("JOURNAL_STREAM");
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-/// The same command, started without standard output: its descriptor is closed.
-pub(crate) fn without_stdout(command: &Command) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(command.get_program()).args(command.get_args());
+/// The same command, started by another one that sets something up for it.
+pub(crate) fn started_by(starter: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(starter[0]);
+    outer.args(&starter[1..]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
         };
     }
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    shell
+    outer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    outer
+}
+
+/// A pipe's end that is full, and that nobody reads from.
+#[cfg(target_os = "linux")]
+pub(crate) fn stuck() -> (std::os::unix::net::UnixStream, Stdio) {
+    use std::io::Write;
+    let (reader, writer) = std::os::unix::net::UnixStream::pair().expect("sockets can be had");
+    writer.set_nonblocking(true).expect("it is open");
+    while (&writer).write(&[0; 4096]).is_ok() {}
+    while (&writer).write(&[0]).is_ok() {}
+    writer.set_nonblocking(false).expect("it is open");
+    (reader, std::os::fd::OwnedFd::from(writer).into())
 }
 
 /// A process that is killed when its test is done with it.
@@ -89,7 +103,7 @@ impl Drop for Running {
 }
 
 /// What became of a program that ended on its own.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Outcome {
     /// `None` for one that a signal killed.
     pub(crate) code: Option<i32>,

@@ -56,7 +56,7 @@ fn changes_are_logged_by_name() {
     }
     daemon.signal("TERM");
     assert_eq!(daemon.exit(), Some(0));
-    assert_eq!(daemon.messages().last(), Some(&"draining"));
+    assert!(daemon.messages().ends_with(&["draining", "finished"]), "{:?}", daemon.messages());
 }
 
 #[test]
@@ -125,7 +125,8 @@ fn breaks_and_is_mended(file: &str, contents: Option<&[u8]>, reason: &str) {
     daemon.signal("INT");
     assert_eq!(daemon.exit(), Some(0));
     // A change is a line, a request is not.
-    assert_eq!(daemon.messages(), ["listening", "read accounts", "connected", "healthy", "unhealthy", "healthy", "draining"]);
+    let expected = ["listening", "read accounts", "connected", "healthy", "unhealthy", "ready", "healthy", "draining", "finished"];
+    assert_eq!(daemon.messages(), expected);
     let unhealthy = &daemon.log[4];
     assert_eq!((unhealthy.at("level"), unhealthy.at("reason")), (Some("warn"), Some(told)));
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::daemon::log_line;
-use crate::program::{Outcome, program, run, without_stdout};
+use crate::program::{Outcome, program, run, started_by};
 use crate::server;
 use crate::source::Source;
 
@@ -103,7 +103,7 @@ fn a_bad_boolean_timeout_interval_or_endpoint_is_refused() {
 fn arguments_that_mean_nothing_are_refused() {
     for (arguments, complaint) in [
         // An empty variable counts as unset; an empty flag is a value, and not an allowed one.
-        (&["--passwd="][..], "invalid --passwd \"\": expected any text but the empty one"),
+        (&["--passwd="][..], "invalid --passwd \"\": expected a text that is not empty"),
         (&["--health-check-port="], &*format!("invalid --health-check-port \"\": {PORT}")),
         (&["--health-check-bind-address="], &format!("invalid --health-check-bind-address \"\": {ADDRESS}")),
         (&["--health-check="], &format!("invalid --health-check \"\": {BOOLEAN}")),
@@ -117,7 +117,7 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["health-check", "--timeout"], "--timeout needs a value: a whole number from 1 to 3600 in plain digits"),
         (&["--sync-interval"], "--sync-interval needs a value: a whole number from 1 to 86400 in plain digits"),
         (&["health-check", "--endpoint"], "--endpoint needs a value: health, ready or live"),
-        (&["--passwd"], "--passwd needs a value: any text but the empty one"),
+        (&["--passwd"], "--passwd needs a value: a text that is not empty"),
         (&["--bogus"], "unknown flag --bogus (see --help)"),
         (&["--help=1"], "--help takes no value: \"1\" (see --help)"),
         (&["-health-check"], "--help takes no value: \"ealth-check\" (see --help)"),
@@ -223,7 +223,7 @@ fn help_shows_every_flag_with_its_variable_and_default_and_the_exit_codes() {
         "  0  the answer was HTTP 200",
         "  1  any other answer, no connection, no answer in time, or bad usage",
         "Exit codes of the connector:",
-        "  0  it finished, or was asked to (SIGTERM, SIGINT)",
+        "  0  it finished, or was asked to (SIGTERM, SIGINT, SIGHUP)",
         "  1  it failed, or bad usage",
     ] {
         assert!(help.stdout.lines().any(|other| other == line), "no line {line:?}: {}", help.stdout);
@@ -254,7 +254,7 @@ fn help_and_version_need_nothing_to_be_right() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn output_that_cannot_be_written_is_a_failure() {
+fn help_that_cannot_be_written_is_a_failure_and_a_verdict_stays_what_it_is() {
     use std::fs::OpenOptions;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
@@ -263,18 +263,19 @@ fn output_that_cannot_be_written_is_a_failure() {
     let mut daemon = source.daemon(&[]).connected();
     let port = daemon.address().port().to_string();
     let probe = ["health-check", "--health-check-port", &port];
-    for arguments in [&["--help"][..], &["--version"], &probe] {
+    for (arguments, code) in [(&["--help"][..], 1), (&["--version"], 1), (&probe, 0)] {
         let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
         let (closed, _) = UnixStream::pair().expect("sockets can be had");
-        for stdout in [OwnedFd::from(full), OwnedFd::from(closed)] {
+        for (stdout, reason) in [(OwnedFd::from(full), "No space left on device"), (OwnedFd::from(closed), "Broken pipe")] {
             let outcome = run(program(arguments).stdout(stdout));
-            let complaint = outcome.complaint();
-            assert!(complaint.starts_with("baton-passwd: cannot write to standard output: "), "{complaint}");
+            let expected = format!("baton-passwd: cannot write to standard output: {reason} (os error ");
+            assert!(outcome.code == Some(code) && outcome.stderr.starts_with(&expected), "{arguments:?}: {outcome:?}");
+            assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
         }
-        let outcome = run(&mut without_stdout(&program(arguments)));
-        assert_eq!(outcome.complaint(), "baton-passwd: cannot write to standard output: Bad file descriptor (os error 9)");
     }
-    // Neither does it matter, or make anything worse, when there is nobody to complain to.
+    // Started without standard output, std writes to /dev/null.
+    run(&mut started_by(&["sh", "-c", "exec \"$0\" \"$@\" >&-"], &program(probe))).succeeded_with("");
+    // It does not matter either when nothing can be said about it.
     let (nowhere, _kept) = server::nobody();
     for arguments in [&["--bogus"][..], &["health-check"], &["--help"]] {
         let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
@@ -285,6 +286,24 @@ fn output_that_cannot_be_written_is_a_failure() {
         }
         assert_eq!(run(command.stderr(full)).code, Some(1), "{arguments:?}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_probes_timeout_holds_for_its_output_too() {
+    use crate::program::stuck;
+
+    let source = Source::new();
+    let mut daemon = source.daemon(&[]).connected();
+    let port = daemon.address().port().to_string();
+    let (_reader, stdout) = stuck();
+    let (_other, stderr) = stuck();
+    let mut probe = program(["health-check", "--timeout=1", "--health-check-port", &port]);
+    assert_eq!(run(probe.stdout(stdout).stderr(stderr)).code, Some(0));
+    let (nowhere, _kept) = server::nobody();
+    let (_reader, stderr) = stuck();
+    let mut probe = program(["health-check", "--timeout=1", "--health-check-port", &nowhere.port().to_string()]);
+    assert_eq!(run(probe.stderr(stderr)).code, Some(1));
 }
 
 #[test]
@@ -326,7 +345,9 @@ fn a_flag_beats_its_variable_and_a_variable_its_default() {
         (&["--health-check", "--health-check-bind-address=LocalHost"], &[], Some("127.0.0.1")),
     ] {
         let address = listened(&doomed(arguments, variables)).map(|address| address.ip().to_string());
-        assert_eq!(address.as_deref(), expected, "{arguments:?} {variables:?}");
+        // All addresses are those of both families, where there are both.
+        let address = address.as_deref().map(|address| if address == "::" { "0.0.0.0" } else { address });
+        assert_eq!(address, expected, "{arguments:?} {variables:?}");
     }
 }
 

@@ -210,9 +210,7 @@ fn our_own_probe_gets_the_reason_well_before_its_time_is_up() {
         let server = Server::with(gated(&gate, || Ok(())), |_| {});
         let error = Probe::new(server.address()).timeout(Duration::from_secs(WAIT)).run().unwrap_err().to_string();
         gate.open();
-        let after = error.split_once("validation has not finished after ").and_then(|(_, rest)| rest.split_once(" ms"));
-        let millis: Option<u64> = after.and_then(|(millis, _)| millis.parse().ok());
-        millis.is_some_and(|millis| millis < 1000 * WAIT)
+        error.ends_with(": connector validation failed: validation has not finished")
     });
     assert!(in_time);
 }

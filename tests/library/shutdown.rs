@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baton_health::{Config, Endpoint, HealthServer, Probe, ProbeFailure};
+use baton_health::{Config, Endpoint, HealthServer, Probe, ProbeErrorKind};
 
 use crate::alone::{is_alone, threads_named};
 use crate::client::{Client, get, get_request};
@@ -19,7 +19,7 @@ const HALF_A_HEAD: &str = "GET /live HTTP/1.1\r\nHo";
 #[track_caller]
 fn is_refused(address: SocketAddr) {
     let failure = Probe::new(address).endpoint(Endpoint::Live).run().unwrap_err();
-    assert!(matches!(failure.failure(), ProbeFailure::Connect(error) if error.kind() == ErrorKind::ConnectionRefused), "{failure}");
+    assert!(matches!(failure.kind(), ProbeErrorKind::Connect(error) if error.kind() == ErrorKind::ConnectionRefused), "{failure}");
 }
 
 /// Waits until new connections are refused, however the system brings that about: some first have to

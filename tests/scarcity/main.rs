@@ -64,6 +64,12 @@ fn until(what: &str, mut attempt: impl FnMut() -> bool) {
 
 const HALF_A_HEAD: &[u8] = b"GET /live HTTP/1.1\r\nHo";
 
+/// Leaves a running daemon so many descriptors: fewer than its server has planned with.
+fn leave(id: u32, descriptors: &str) {
+    let limited = program::run(Command::new("prlimit").args([&format!("--pid={id}"), &format!("--nofile={descriptors}:")]));
+    assert_eq!(limited.code, Some(0), "{limited:?}");
+}
+
 /// So many connections that owe the rest of their head.
 fn stall(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let stalled = (0..count).map(|_| {
@@ -119,6 +125,7 @@ fn load(id: u32) -> f64 {
 fn without_descriptors_stalled_connections_give_way_and_the_trouble_passes() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
     let address = daemon.address();
+    leave(daemon.id(), "24");
     for _ in 0..2 {
         let mut stalled = stall(address, 100);
         daemon.line(SHORT);
@@ -144,11 +151,12 @@ fn without_descriptors_stalled_connections_give_way_and_the_trouble_passes() {
 #[test]
 fn without_descriptors_the_end_comes_all_the_same() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
+    leave(daemon.id(), "24");
     let stalled = stall(daemon.address(), 100);
     daemon.line(SHORT);
     daemon.signal("TERM");
     assert_eq!(daemon.exit(), Some(0));
-    assert_eq!(daemon.messages().last(), Some(&"draining"));
+    assert_eq!(daemon.messages().last(), Some(&"finished"));
     drop(stalled);
 }
 
@@ -156,11 +164,7 @@ fn without_descriptors_the_end_comes_all_the_same() {
 fn without_any_descriptor_it_waits_for_better_times() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
     let (address, id) = (daemon.address(), daemon.id());
-    let limit = |descriptors: &str| {
-        let limited = program::run(Command::new("prlimit").args([&format!("--pid={id}"), &format!("--nofile={descriptors}:")]));
-        assert_eq!(limited.code, Some(0), "{limited:?}");
-    };
-    limit("3");
+    leave(id, "3");
     // Whoever is in `accept` has a descriptor already, and gets no other. The second may have to give way.
     assert_eq!(client::get(address, "/live").status, 200);
     let _ = client::connect(address).read_to_end(&mut Vec::new());
@@ -169,7 +173,7 @@ fn without_any_descriptor_it_waits_for_better_times() {
     waiting.write_all(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n").expect("room in a buffer");
     let load = load(id);
     assert!(load < 0.5, "busy with having nothing: {load}");
-    limit("64");
+    leave(id, "64");
     assert_eq!(client::answer(waiting).status, 200);
     recovers(&mut daemon);
 }
