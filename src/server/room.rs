@@ -146,6 +146,11 @@ impl<G, H> Room<G, H> {
         }
     }
 
+    /// Waits for that time, or until the room closes.
+    pub(crate) fn pause(&self, time: Duration) {
+        drop(self.wait_until(self.lock(), Instant::now() + time, |state| state.closing));
+    }
+
     /// Takes the place of an idle guest, which has to be told to go. Returns it, and what
     /// [`Room::wait_for_departure`] takes to notice that it has gone.
     pub(crate) fn evict(&self) -> (Option<H>, u64) {
