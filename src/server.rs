@@ -81,15 +81,15 @@ impl HealthServer {
     ///
     /// What the system says when it cannot listen there, or has no threads; `InvalidInput` for a
     /// configuration whose limits make no sense, naming the field.
-    pub fn bind(config: Config) -> io::Result<HealthServer> {
+    pub fn bind(mut config: Config) -> io::Result<HealthServer> {
         config.check()?;
+        config.max_connections = capacity(config.max_connections);
         let log = Log(config.on_event.clone());
         let listeners = Listeners::bind(config.address)?;
         let stopper = listeners.stopper()?;
-        // One acceptor for each of two sockets, or two for one.
-        let acceptors = ACCEPTORS.max(listeners.sockets.len());
+        let acceptors = ACCEPTORS * listeners.sockets.len();
         let checks = Checks::new(&config, log.clone());
-        let room = Room::new(capacity(config.max_connections), acceptors);
+        let room = Room::new(config.max_connections, acceptors, evict);
         let service = Arc::new(Service::new(room, checks, log, config.request_timeout));
         let server = HealthServer {
             service,
@@ -129,7 +129,7 @@ impl HealthServer {
 
     /// Finishes: `/ready` fails, new connections are refused, answers under way are delivered, for at most
     /// [`Config::drain_timeout`]. Idle connections are closed. A `validate` that hangs keeps its thread, and
-    /// delays nothing.
+    /// delays nothing; a `ready` that hangs keeps its thread and its client's connection.
     ///
     /// Further calls return at once.
     pub fn drain(&self) {
@@ -143,12 +143,13 @@ impl HealthServer {
         let service = &*self.service;
         service.checks.refuse_ready();
         service.room.close();
-        self.stop_accepting(deadline);
-        // Those who wait for a verdict are answered before the time is up.
+        // Requests that wait for a verdict are answered before the time is up.
         let now = Instant::now();
         service.checks.give_up_at(deadline.checked_sub(DRAIN_GRACE).unwrap_or(now));
+        self.stop_accepting(deadline);
+        let now = Instant::now();
         let idle = service.room.wait_for_idle(deadline.min(now + DRAIN_GRACE));
-        idle.iter().for_each(|connection| evict(connection));
+        idle.iter().for_each(evict);
         service.room.wait_until_empty(deadline);
     }
 
@@ -176,7 +177,7 @@ fn capacity(max_connections: usize) -> usize {
     #[cfg(unix)]
     if let Some(limit) = crate::sys::descriptor_limit() {
         use crate::limits::RESERVED_DESCRIPTORS;
-        return max_connections.min(limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 4).max(2));
+        return max_connections.min(limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 4).max(4));
     }
     max_connections
 }

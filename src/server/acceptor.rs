@@ -26,8 +26,8 @@ pub(crate) struct Service {
     exhaustion: Exhaustion,
     /// It has been logged that no connections can be accepted any more.
     failed: AtomicBool,
-    /// An acceptor serves a connection for which there is no thread.
-    alone: AtomicBool,
+    /// An acceptor does work that may take for ever.
+    busy: AtomicBool,
 }
 
 impl Service {
@@ -39,7 +39,7 @@ impl Service {
             request_timeout,
             exhaustion: Exhaustion::default(),
             failed: AtomicBool::new(false),
-            alone: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
         }
     }
 
@@ -83,8 +83,12 @@ impl Service {
         if connection.serve(&self.checks, Patience::Brief(now + grace)) == Err(Stop::MustWait) {
             self.hand_over(connection);
         }
-        if self.exhaustion.is_over() {
-            self.log.emit(&Event::Recovered);
+        if self.exhaustion.is_on() {
+            self.while_another_accepts(|| {
+                if self.exhaustion.is_over() {
+                    self.log.emit(&Event::Recovered);
+                }
+            });
         }
     }
 
@@ -123,13 +127,14 @@ impl Service {
         match self.room.thread_not_started() {
             WithoutThread::Served => {}
             WithoutThread::Evict(other) => evict(&other),
-            WithoutThread::Refused(mut connection) => {
-                // One acceptor goes on accepting, whatever the other one does.
-                if self.alone.swap(true, Ordering::Relaxed) {
-                    connection.refuse_to_wait(&self.checks, &CheckError::NoThread);
-                } else {
-                    let _ = connection.serve(&self.checks, Patience::Alone(ALONE_TIMEOUT));
-                    self.alone.store(false, Ordering::Relaxed);
+            WithoutThread::Refused(connections) => {
+                for mut connection in connections {
+                    let served = self.while_another_accepts(|| {
+                        let _ = connection.serve(&self.checks, Patience::Alone(ALONE_TIMEOUT));
+                    });
+                    if !served {
+                        connection.refuse_to_wait(&self.checks, &CheckError::NoThread);
+                    }
                 }
             }
         }
@@ -162,10 +167,25 @@ impl Service {
         true
     }
 
-    fn exhausted(&self, what: &str, error: &io::Error) {
-        if self.exhaustion.is_news() {
-            self.log.emit(&Event::ResourceExhausted { what, error });
+    /// Does work on an acceptor that may take for ever, unless another acceptor is doing such work: one of
+    /// them always accepts. Says whether the work was done.
+    fn while_another_accepts(&self, work: impl FnOnce()) -> bool {
+        if self.busy.swap(true, Ordering::Relaxed) {
+            return false;
         }
+        let done = panic::catch_unwind(AssertUnwindSafe(work));
+        self.busy.store(false, Ordering::Relaxed);
+        done.unwrap_or_else(mem::forget);
+        true
+    }
+
+    fn exhausted(&self, what: &str, error: &io::Error) {
+        self.exhaustion.note();
+        self.while_another_accepts(|| {
+            if self.exhaustion.is_news() {
+                self.log.emit(&Event::ResourceExhausted { what, error });
+            }
+        });
     }
 }
 
@@ -178,7 +198,7 @@ struct ErrorsInARow {
 
 /// Tells a connection to go: its thread reads what has arrived, and then the end. So a request that has
 /// already arrived is still answered.
-pub(crate) fn evict(connection: &TcpStream) {
+pub(crate) fn evict(connection: &Arc<TcpStream>) {
     // It fails when the client has closed the connection already.
     let _ = connection.shutdown(Shutdown::Read);
 }
@@ -192,17 +212,22 @@ struct Exhaustion {
 }
 
 impl Exhaustion {
-    /// Notes a failed allocation; true if that begins an episode.
-    fn is_news(&self) -> bool {
+    /// Notes a failed allocation.
+    fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// True if an episode has just begun.
+    fn is_news(&self) -> bool {
         !self.on.swap(true, Ordering::Relaxed)
+    }
+
+    fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
     }
 
     /// True if an episode has just ended: no allocation has failed for a while.
     fn is_over(&self) -> bool {
-        if !self.on.load(Ordering::Relaxed) {
-            return false;
-        }
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let calm = last.is_none_or(|last| last.elapsed() >= CALM);
         calm && self.on.swap(false, Ordering::Relaxed)

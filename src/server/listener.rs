@@ -86,9 +86,11 @@ fn bind_all(port: u16) -> io::Result<Vec<TcpListener>> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let Ok(both) = TcpListener::bind((v6, port)) else {
-            // No IPv6, or the port is taken: then IPv4 says so too.
-            return Ok(vec![TcpListener::bind((v4, port))?]);
+        let both = match TcpListener::bind((v6, port)) {
+            Ok(both) => both,
+            // Another program may have the port in IPv6 alone.
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            Err(_) => return Ok(vec![TcpListener::bind((v4, port))?]),
         };
         if !is_v6_only(&both) {
             return Ok(vec![both]);

@@ -17,6 +17,8 @@ pub(crate) struct Room<G, H> {
     queued: Condvar,
     /// A guest or a thread has left.
     left: Condvar,
+    /// Tells a guest to go.
+    tell: fn(&H),
 }
 
 #[derive(Debug)]
@@ -47,14 +49,14 @@ pub(crate) struct Admitted<H> {
 pub(crate) enum WithoutThread<G, H> {
     /// Another guest has to go, and its thread serves the new one.
     Evict(H),
-    /// No thread will be free for it: the guest comes back.
-    Refused(G),
+    /// No thread will be free for it, nor for others in the queue: they come back.
+    Refused(Vec<G>),
     /// A thread has taken the guest already.
     Served,
 }
 
 impl<G, H> Room<G, H> {
-    pub(crate) fn new(capacity: usize, acceptors: usize) -> Room<G, H> {
+    pub(crate) fn new(capacity: usize, acceptors: usize, tell: fn(&H)) -> Room<G, H> {
         let state = State {
             slots: Slots::new(capacity),
             queue: VecDeque::new(),
@@ -64,7 +66,7 @@ impl<G, H> Room<G, H> {
             departures: 0,
             closing: false,
         };
-        Room { state: Mutex::new(state), queued: Condvar::new(), left: Condvar::new() }
+        Room { state: Mutex::new(state), queued: Condvar::new(), left: Condvar::new(), tell }
     }
 
     /// Queues a guest for a thread. At capacity an idle guest is evicted; if there is none, the new one
@@ -72,7 +74,7 @@ impl<G, H> Room<G, H> {
     pub(crate) fn admit(&self, guest: G, network: Network, handle: Option<H>) -> Result<Admitted<H>, G> {
         let mut state = self.lock();
         let evicted = if state.slots.is_full() { state.slots.evict() } else { None };
-        let Some(id) = state.slots.enter() else { return Err(guest) };
+        let Some(id) = state.slots.enter(evicted.is_some()) else { return Err(guest) };
         if let Some(handle) = handle {
             state.slots.becomes_idle(id, network, handle);
         }
@@ -93,22 +95,26 @@ impl<G, H> Room<G, H> {
         let mut state = self.lock();
         state.threads -= 1;
         self.left.notify_all();
-        let newest = state.queue.back().map(|(_, id)| *id);
-        let Some(newest) = newest else { return WithoutThread::Served };
-        // Only a guest that a thread serves frees one, so the newest itself does not count.
-        let idle = state.slots.take_idle(newest);
-        let evicted = if state.threads > 0 { state.slots.evict() } else { None };
-        if let (Some(evicted), Some((network, handle))) = (evicted, idle) {
-            state.slots.becomes_idle(newest, network, handle);
-            return WithoutThread::Evict(evicted);
+        if state.queue.is_empty() {
+            return WithoutThread::Served;
         }
-        match state.queue.pop_back() {
-            Some((guest, id)) => {
-                self.leave(&mut state, id);
-                WithoutThread::Refused(guest)
+        // Only a guest that a thread serves frees one, so those in the queue do not count.
+        if state.threads > 0 {
+            if let Some(evicted) = state.evict_served() {
+                return WithoutThread::Evict(evicted);
             }
-            None => WithoutThread::Served,
         }
+        // Without any thread the others in the queue wait in vain too.
+        let stay = if state.threads > 0 { state.queue.len() - 1 } else { 0 };
+        let refused: Vec<_> = state.queue.drain(stay..).collect();
+        let guests = refused
+            .into_iter()
+            .map(|(guest, id)| {
+                self.leave(&mut state, id);
+                guest
+            })
+            .collect();
+        WithoutThread::Refused(guests)
     }
 
     /// The next guest for a thread of the room; `None` tells the thread to end, and it is not counted any
@@ -221,6 +227,17 @@ impl<G, H> Room<G, H> {
     }
 }
 
+impl<G, H> State<G, H> {
+    /// Takes the place of an idle guest that has a thread, which is then free.
+    fn evict_served(&mut self) -> Option<H> {
+        let slots = &mut self.slots;
+        let queued: Vec<_> = self.queue.iter().filter_map(|(_, id)| Some((*id, slots.take_idle(*id)?))).collect();
+        let evicted = slots.evict();
+        queued.into_iter().for_each(|(id, (network, handle))| slots.becomes_idle(id, network, handle));
+        evicted
+    }
+}
+
 /// A guest's place in the room, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place<G, H> {
@@ -238,6 +255,17 @@ impl<G, H> Place<G, H> {
     /// The guest waits for its client from now on, until it leaves.
     pub(crate) fn stays_idle(&self, network: Network, handle: H) {
         self.room.lock().slots.becomes_idle(self.id, network, handle);
+    }
+
+    /// The guest has a whole request, which waits for the connector. A guest that was told to go keeps its thread
+    /// then, so another one is told to go for the guest in the queue.
+    pub(crate) fn stays_active(&self) {
+        let mut state = self.room.lock();
+        let other = if state.slots.stays(self.id) && !state.queue.is_empty() { state.evict_served() } else { None };
+        drop(state);
+        if let Some(other) = other {
+            (self.room.tell)(&other);
+        }
     }
 
     /// The guest was told to go.
@@ -283,7 +311,7 @@ mod tests {
 
     /// A room with that many places, and nobody in it but two acceptors.
     fn room(capacity: usize) -> Arc<Names> {
-        Arc::new(Room::new(capacity, 2))
+        Arc::new(Room::new(capacity, 2, |_| ()))
     }
 
     /// Admits an idle guest; its handle is its name.
@@ -333,7 +361,7 @@ mod tests {
         // The only guest with a thread is active now.
         room.lock().slots.becomes_active(2);
         assert!(room.admit(3, HERE, None).unwrap().start_thread);
-        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(3)));
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open(), state.queue.len()), (1, 1, 0));
     }
@@ -342,7 +370,7 @@ mod tests {
     fn the_first_guest_without_a_thread_comes_back() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread);
-        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(1)));
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open()), (0, 0));
     }
@@ -390,5 +418,33 @@ mod tests {
         drop(place);
         // Returns at once: the guest left before anybody waited.
         room.wait_for_departure(departures, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn when_no_thread_starts_no_guest_is_left_in_the_queue() {
+        let room = room(8);
+        assert!(admit(&room, 1).start_thread && admit(&room, 2).start_thread);
+        let refused = [room.thread_not_started(), room.thread_not_started()];
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open(), state.queue.len()), (0, 0, 0), "{refused:?}");
+    }
+
+    #[test]
+    fn without_a_thread_a_guest_with_a_request_gets_the_thread_of_an_idle_one() {
+        let room = room(8);
+        let _stalled = serve(&room, 1);
+        assert!(room.admit(2, HERE, None).unwrap().start_thread);
+        assert!(matches!(room.thread_not_started(), WithoutThread::Evict(1)));
+    }
+
+    #[test]
+    fn a_guest_that_was_told_to_go_but_has_a_request_crowds_no_longer() {
+        static TOLD: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let room = Arc::new(Room::new(2, 2, |name: &u32| TOLD.store(*name, std::sync::atomic::Ordering::Relaxed)));
+        let places: Vec<_> = (1..3).map(|name| serve(&room, name)).collect();
+        assert_eq!(admit(&room, 3).evicted, Some(1));
+        places[0].stays_active();
+        assert_eq!(TOLD.load(std::sync::atomic::Ordering::Relaxed), 2, "the thread of another one is for the guest in the queue");
+        assert_eq!(room.lock().slots.evicting(), 1);
     }
 }

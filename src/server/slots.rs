@@ -56,9 +56,9 @@ impl<C> Slots<C> {
         self.capacity
     }
 
-    /// Gives a connection a place, unless all places are taken.
-    pub(crate) fn enter(&mut self) -> Option<Id> {
-        if self.is_full() {
+    /// Gives a connection a place: that of a connection that was evicted for it, or a free one.
+    pub(crate) fn enter(&mut self, replaces_another: bool) -> Option<Id> {
+        if self.is_full() && !replaces_another {
             return None;
         }
         self.last_id += 1;
@@ -98,6 +98,14 @@ impl<C> Slots<C> {
     /// The connection does not wait for its client any longer.
     pub(crate) fn becomes_active(&mut self, id: Id) {
         drop(self.take_idle(id));
+    }
+
+    /// The connection has its request, and stays. Returns whether it was told to go.
+    pub(crate) fn stays(&mut self, id: Id) -> bool {
+        self.becomes_active(id);
+        let evicting = self.evicting.len();
+        self.evicting.retain(|other| *other != id);
+        self.evicting.len() < evicting
     }
 
     /// The connection is closed.
@@ -158,7 +166,7 @@ mod tests {
     fn full_of(networks: &[Network]) -> Slots<usize> {
         let mut slots = Slots::new(networks.len());
         for (name, network) in networks.iter().enumerate() {
-            let id = slots.enter().unwrap();
+            let id = slots.enter(false).unwrap();
             slots.becomes_idle(id, *network, name);
         }
         slots
@@ -193,16 +201,16 @@ mod tests {
     #[test]
     fn one_eviction_makes_room_for_one_connection() {
         let mut slots = full_of(&[Network::Loopback; 2]);
-        assert_eq!(slots.enter(), None);
+        assert_eq!(slots.enter(false), None);
         assert_eq!(slots.evict(), Some(0));
-        assert_eq!(slots.enter(), Some(3));
-        assert_eq!(slots.enter(), None, "the place is taken again");
+        assert_eq!(slots.enter(false), Some(3));
+        assert_eq!(slots.enter(false), None, "the place is taken again");
         assert_eq!((slots.open(), slots.evicting()), (3, 1));
         slots.leave(1);
         assert_eq!((slots.open(), slots.evicting()), (2, 0));
-        assert_eq!(slots.enter(), None, "its place was taken when it was evicted");
+        assert_eq!(slots.enter(false), None, "its place was taken when it was evicted");
         slots.leave(2);
-        assert_eq!(slots.enter(), Some(4));
+        assert_eq!(slots.enter(false), Some(4));
     }
 
     #[test]

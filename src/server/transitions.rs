@@ -56,6 +56,7 @@ impl Transitions {
     }
 
     /// Notes a verdict, and logs it if it is a change. `failure` is the reason, if the check failed.
+    #[cfg(test)]
     pub(crate) fn report(&self, check: Check, failure: Option<String>) {
         self.queue(check, failure);
         self.emit();
