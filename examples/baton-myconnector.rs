@@ -15,16 +15,23 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use baton_health::{App, BoxError, Connector, Level, Setting, Settings, Stop, log};
+use baton_health::{App, BoxError, Connector, Level, Secret, Setting, Settings, Stop, log};
 
 /// How long each step of a call upstream may take, the look-up of its name excepted: shorter than
 /// the probe's 5 s, so that `validate` can say why.
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(3);
 
+const UPSTREAM: Setting<String> = Setting::text("upstream", "HOST:PORT").help("Where the directory is");
+const TOKEN: Setting<Secret> = Setting::secret("token").help("What the directory knows us by");
+const SYNC_INTERVAL: Setting<Duration> = Setting::duration("sync-interval")
+    .range(Duration::from_secs(1)..=Duration::from_secs(86400))
+    .default(Duration::from_secs(60))
+    .help("Time between two rounds of syncing");
+
 struct MyConnector {
     upstream: String,
-    /// Goes into requests, and nowhere else: the type has no Debug, and no error has it in it.
-    token: String,
+    /// Goes into requests, and nowhere else.
+    token: Secret,
     interval: Duration,
     synced: Mutex<Synced>,
 }
@@ -39,9 +46,9 @@ impl MyConnector {
     /// Fails when the directory cannot be reached or does not know us: then there is nothing to start.
     fn connect(settings: &Settings) -> Result<MyConnector, BoxError> {
         let connector = MyConnector {
-            upstream: settings.get("upstream").to_owned(),
-            token: settings.get("token").to_owned(),
-            interval: Duration::from_secs(settings.number("sync-interval")),
+            upstream: settings.get(&UPSTREAM),
+            token: settings.get(&TOKEN),
+            interval: settings.get(&SYNC_INTERVAL),
             synced: Mutex::default(),
         };
         connector.get("/whoami")?;
@@ -59,7 +66,7 @@ impl MyConnector {
         let mut stream = TcpStream::connect_timeout(&address, UPSTREAM_TIMEOUT)?;
         stream.set_read_timeout(Some(UPSTREAM_TIMEOUT))?;
         stream.set_write_timeout(Some(UPSTREAM_TIMEOUT))?;
-        let (host, token) = (&self.upstream, &self.token);
+        let (host, token) = (&self.upstream, self.token.expose());
         let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
@@ -114,8 +121,8 @@ impl Connector for MyConnector {
 fn main() -> ExitCode {
     App::new("baton-myconnector", env!("CARGO_PKG_VERSION"))
         .about("Syncs the users of a directory")
-        .setting(Setting::required("upstream", "HOST:PORT").help("Where the directory is"))
-        .setting(Setting::secret("token").help("What the directory knows us by"))
-        .setting(Setting::new("sync-interval", "SECONDS", "60").range(1..=86400).help("Time between two rounds of syncing"))
+        .setting(&UPSTREAM)
+        .setting(&TOKEN)
+        .setting(&SYNC_INTERVAL)
         .run(MyConnector::connect)
 }

@@ -9,6 +9,8 @@
 //! use std::process::ExitCode;
 //! use std::time::Duration;
 //!
+//! const ADDRESS: Setting<String> = Setting::text("address", "HOST:PORT").help("Where the directory is");
+//!
 //! struct Directory { address: String }
 //!
 //! impl Connector for Directory {
@@ -25,8 +27,8 @@
 //!
 //! fn main() -> ExitCode {
 //!     App::new("baton-directory", env!("CARGO_PKG_VERSION"))
-//!         .setting(Setting::required("address", "HOST:PORT").help("Where the directory is"))
-//!         .run(|settings| Ok(Directory { address: settings.get("address").to_owned() }))
+//!         .setting(&ADDRESS)
+//!         .run(|settings| Ok(Directory { address: settings.get(&ADDRESS) }))
 //! }
 //! ```
 //!
@@ -78,17 +80,17 @@
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
 //! ```text files
-//! cli                  cli/command cli/daemon cli/setting cli/settings config connector deadline endpoint probe sys
-//! cli/command          cli/setting cli/settings endpoint probe
-//! cli/daemon           address cli/settings cli/signal config connector deadline limits log server spawn stop
-//! cli/settings         address cli/setting connector
-//! cli/setting          address endpoint text
+//! cli                  cli/command cli/daemon cli/found cli/mistakes cli/row cli/setting cli/settings cli/table config connector deadline endpoint log probe stop sys
+//! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
+//! cli/daemon           address cli/settings cli/signal cli/table config connector deadline event limits log server spawn stop
+//! cli/settings         address cli/found cli/mistakes cli/row cli/setting cli/value connector text
+//! cli/setting          cli/found cli/row cli/secret
 //! cli/signal           deadline sys
-//! server               config connector deadline limits log server/acceptor server/listener server/room server/validation sys
+//! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
 //! probe                address config deadline endpoint http http/response limits text
 //! http/properties      http/request http/response limits
 //! http/response        http limits
-//! server/acceptor      limits log server/connection server/listener server/room server/validation spawn
+//! server/acceptor      event limits log server/connection server/listener server/room server/validation spawn
 //! server/listener      address limits sys
 //! server/connection    deadline http/request limits server/response server/room server/slots server/validation
 //! server/response      date endpoint http/request json server/validation
@@ -96,20 +98,30 @@
 //! spawn                -
 //! connector            stop
 //! stop                 -
-//! config               address log
-//! endpoint             -
 //! http/request         http limits
 //! http                 -
 //! server/room          limits server/slots
 //! server/slots         -
 //! limits               -
-//! server/transitions   log
-//! log                  address date json sys
+//! server/transitions   event log
+//! cli/allowed          address cli/mistakes cli/row cli/value endpoint
+//! endpoint             -
+//! cli/found            cli/row cli/value
+//! cli/help             cli/row cli/table
+//! cli/secret           cli/mistakes cli/row
+//! cli/mistakes         address cli/row cli/value text
+//! cli/table            cli/row config
+//! config               address event log
+//! log                  event log/stderr
+//! cli/row              address cli/value text
+//! cli/value            deadline event text
+//! log/stderr           date event json sys text
 //! sys                  deadline
 //! deadline             -
 //! json                 text
-//! date                 text
+//! event                address
 //! address              text
+//! date                 text
 //! text                 -
 //! ```
 
@@ -123,6 +135,7 @@ mod connector;
 mod date;
 mod deadline;
 mod endpoint;
+mod event;
 mod http;
 mod json;
 mod limits;
@@ -140,15 +153,16 @@ mod cli;
 
 pub use address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 pub use config::{Config, DEFAULT_PROBE_TIMEOUT};
-pub use connector::{BoxError, Connector};
+pub use connector::{BoxError, Connector, explain};
 pub use endpoint::Endpoint;
-pub use log::{Event, Level, log};
+pub use event::{Event, Level};
+pub use log::log;
 pub use probe::{Phase, Probe, ProbeError, ProbeFailure};
 pub use server::HealthServer;
 pub use stop::Stop;
 
 #[cfg(feature = "cli")]
-pub use cli::{App, Setting, Settings};
+pub use cli::{App, Secret, Setting, Settings, UsageError, Value};
 
 /// The parsers, for the targets in `fuzz/`.
 #[cfg(fuzzing)]
@@ -192,8 +206,10 @@ mod tests {
         #[cfg(feature = "cli")]
         {
             of::<App>();
-            of::<Setting>();
+            of::<Secret>();
+            of::<Setting<String>>();
             of::<Settings>();
+            of::<UsageError>();
         }
     }
 }
