@@ -146,6 +146,8 @@ fn a_program_of_its_own_embeds_server_and_probe() {
     let socket: SocketAddr = address.parse().expect("an address");
 
     assert_eq!((client::get(socket, "/ready").status, client::get(socket, "/live").status), (503, 200));
+    // Listening comes before the connector is attached.
+    until("the connector's own word", || client::get(socket, "/ready").body.contains("no line yet").then_some(()));
     writeln!(stdin, "40").expect("it reads");
     until("the first line", || (client::get(socket, "/ready").status == 200).then_some(()));
     probe().succeeded_with("healthy\nready\nalive\n");
