@@ -1,4 +1,5 @@
 # nomad job run examples/baton-passwd.nomad.hcl
+# Checked against the types of Nomad's API (nomad-api-types 1.0.0), but not run.
 job "baton-passwd" {
   group "connector" {
     network {

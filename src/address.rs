@@ -1,4 +1,4 @@
-//! Socket addresses: parsing without a resolver, printing, and where a server is reached.
+//! Socket addresses: parsed without a resolver, printed, and where to reach a server.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,7 +11,7 @@ pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The port the server listens on, and the probe asks, unless told otherwise.
 pub const DEFAULT_PORT: u16 = 8081;
 
-/// An IP address, in brackets or not, or `localhost`: what needs no resolver.
+/// An IP address, with or without brackets, or `localhost`: these need no resolver.
 #[cfg(feature = "cli")]
 pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
     if text.eq_ignore_ascii_case("localhost") {
@@ -23,8 +23,8 @@ pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Where a server that listens on `address` is reached from the same machine: an unspecified
-/// address, which is all of them, on loopback.
+/// Where a connection from the same machine reaches a server that listens on `address`. An
+/// unspecified address is reached on the loopback address of its own family.
 #[must_use]
 pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -36,7 +36,18 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// An address as [`SocketAddr`] itself prints it, which costs 5 kB of program more.
+/// The addresses to try, in order, to reach a server whose address is set to `address`. Unspecified
+/// means all addresses of both families, so either loopback address may be the one that answers.
+#[must_use]
+pub(crate) fn candidates(address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
+    if !address.ip().to_canonical().is_unspecified() {
+        return (address, None);
+    }
+    let on = |ip: IpAddr| SocketAddr::new(ip, address.port());
+    (on(Ipv4Addr::LOCALHOST.into()), Some(on(Ipv6Addr::LOCALHOST.into())))
+}
+
+/// Prints an address as [`SocketAddr`] does, in 5 kB less of program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Address(pub(crate) SocketAddr);
 
@@ -49,17 +60,30 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// The address as people read it, with its zone.
     pub(crate) fn push(self, out: &mut String) {
+        let zone = match self.0 {
+            SocketAddr::V6(address) => address.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        self.push_with_zone(out, zone);
+    }
+
+    /// The value of a `Host` field. A zone means nothing on another machine, and the grammar has no
+    /// place for one (RFC 9110 section 7.2, RFC 6874 section 1).
+    pub(crate) fn push_host(self, out: &mut String) {
+        self.push_with_zone(out, 0);
+    }
+
+    fn push_with_zone(self, out: &mut String, zone: u32) {
         match self.0.ip() {
             IpAddr::V4(ip) => push_ipv4(out, ip),
             IpAddr::V6(ip) => {
                 out.push('[');
                 push_ipv6(out, ip);
-                if let SocketAddr::V6(address) = self.0 {
-                    if address.scope_id() != 0 {
-                        out.push('%');
-                        push_digits(out, address.scope_id().into(), 1);
-                    }
+                if zone != 0 {
+                    out.push('%');
+                    push_digits(out, zone.into(), 1);
                 }
                 out.push(']');
             }
@@ -78,8 +102,8 @@ fn push_ipv4(out: &mut String, ip: Ipv4Addr) {
     }
 }
 
-/// The text that RFC 5952 wants: lower case, no leading zeros, and the first of the longest runs of
-/// zeros as `::`, unless it is a single one. IPv4 inside of IPv6 is shown as such (section 5).
+/// The text form of RFC 5952: lower case, no leading zeros, and `::` for the first of the longest
+/// runs of two or more zeros. An IPv4-mapped address ends in dotted decimal (section 5).
 fn push_ipv6(out: &mut String, ip: Ipv6Addr) {
     if let Some(ip) = ip.to_ipv4_mapped() {
         out.push_str("::ffff:");
@@ -159,6 +183,36 @@ mod tests {
             ("fe80::1%lo", None),
         ] {
             assert_eq!(parse_ip(text).map(|ip| ip.to_string()).as_deref(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_field_has_no_zone() {
+        for (address, expected) in [
+            ("[fe80::1%2]:8081", "[fe80::1]:8081"),
+            ("[fe80::1]:8081", "[fe80::1]:8081"),
+            ("[::ffff:192.0.2.1]:80", "[::ffff:192.0.2.1]:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            let mut host = String::new();
+            Address(address.parse().unwrap()).push_host(&mut host);
+            assert_eq!(host, expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_unspecified_address_is_tried_in_both_families_ipv4_first() {
+        for (address, first, second) in [
+            ("0.0.0.0:80", "127.0.0.1:80", Some("[::1]:80")),
+            ("[::]:80", "127.0.0.1:80", Some("[::1]:80")),
+            ("[::ffff:0.0.0.0]:80", "127.0.0.1:80", Some("[::1]:80")),
+            ("127.0.0.1:80", "127.0.0.1:80", None),
+            ("[::1]:80", "[::1]:80", None),
+            ("192.0.2.1:80", "192.0.2.1:80", None),
+            ("[fe80::1%7]:80", "[fe80::1%7]:80", None),
+        ] {
+            let expected = (first.parse().unwrap(), second.map(|second| second.parse().unwrap()));
+            assert_eq!(candidates(address.parse().unwrap()), expected, "{address}");
         }
     }
 

@@ -253,6 +253,23 @@ impl App {
     }
 }
 
+/// Parses a command line and an environment as a connector with one setting of each kind does. An
+/// error is the line to show.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn try_parse(arguments: Vec<std::ffi::OsString>, environment: &[(&str, std::ffi::OsString)]) -> Result<(), String> {
+    let settings = [
+        Setting::text("color", "NAME").default("blue").row,
+        Setting::number("page-size", "COUNT").range(1..=1000).default(100).row,
+        Setting::text("domain", "HOST").row,
+        Setting::switch("dry-run").row,
+        Setting::secret("token").row,
+        Setting::list("groups", "NAMES").short('g').row,
+        Setting::duration("interval").optional().row,
+    ];
+    let variable = |name: &str| environment.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
+    Table::new(&settings, &Config::default())?.parse(Parser::from_args(arguments), &variable).map(drop)
+}
+
 fn cannot_print(error: &io::Error) -> String {
     ["cannot write to standard output: ", &error.to_string()].concat()
 }

@@ -29,23 +29,23 @@ pub struct Config {
     /// Where to listen; port 0 means any free port. Default is `127.0.0.1:8081`. [`App`](crate::App)
     /// sets it from the command line and the environment.
     pub address: SocketAddr,
-    /// Connections at once, at least 2; each has a thread of its own. At most half of them may be
-    /// inside the connector's code or waiting for it: beyond that `/health` and `/ready` answer 503
-    /// at once. Beyond the whole, the connection that has owed its request, or its close, the
-    /// longest is closed in favour of the new one. Default is 64.
+    /// Connections that may wait at once, at least 2: each has a thread of its own. At the limit a new
+    /// connection takes the place of an idle one, which is closed. At most half of the places are for requests
+    /// that wait for `validate`, at most a quarter for requests inside `ready`; beyond that `/health` or
+    /// `/ready` answers 503 at once. Where the process may have few descriptors (`ulimit -n`), the server
+    /// uses fewer places and leaves 32 descriptors to the rest of the process. Default is 64.
     pub max_connections: usize,
-    /// How long a client may take to send its request's head, and again to take the answer. Beyond
-    /// it: 408, or no answer if it sent nothing. Default is 5 s.
+    /// How long a client may take to send its request's head, and again to take the answer. Beyond that the
+    /// answer is 408, or nothing if the client sent nothing. Default is 5 s.
     pub request_timeout: Duration,
     /// How long `validate` may take before `/health` answers 503. A client that says how long it
     /// will wait (`Prefer: wait=SECONDS`, RFC 7240, as our probe does) is answered before that.
     /// Default is 30 s, as in the Go connectors.
     pub validate_timeout: Duration,
-    /// How long a verdict of `validate` is given to others who ask. Zero: only those who asked
-    /// while it was being found share it. Default is 1 s.
+    /// How long a verdict of `validate` is reused. Zero: only concurrent callers share a verdict. Default is 1 s.
     pub validate_ttl: Duration,
-    /// How long shutdown may take: the connector's `serve` to return, and the answers under way to
-    /// be delivered. Beyond it: they are given up. Default is 5 s.
+    /// How long shutdown may take: for the connector's `serve` to return, and for answers under way to be
+    /// delivered. Beyond that they are given up. Default is 5 s.
     pub drain_timeout: Duration,
     /// Called with each [`Event`], from any thread; at most once for each request, and not for
     /// ordinary ones. If it panics, the event is written to standard error instead; so is an event

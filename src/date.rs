@@ -1,15 +1,15 @@
-//! Dates in UTC: RFC 3339 for the body and the log, and the HTTP date (RFC 9110).
+//! Dates in UTC: RFC 3339 for bodies and the log, and the HTTP date (RFC 9110).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::text::push_digits;
 
-/// The HTTP date of `now`, as in `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7).
+/// Writes `now` as an HTTP date, as in `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7).
 pub(crate) fn http_date(out: &mut String, now: SystemTime) {
     UtcDateTime::new(now).http(out);
 }
 
-/// `now` in UTC, as in `1994-11-06T08:49:37Z` (RFC 3339), whole seconds.
+/// Writes `now` in whole seconds, as in `1994-11-06T08:49:37Z` (RFC 3339).
 pub(crate) fn rfc3339(out: &mut String, now: SystemTime) {
     UtcDateTime::new(now).rfc3339(out);
 }
@@ -24,11 +24,11 @@ struct UtcDateTime {
     second_of_day: u64,
 }
 
-/// The last second that has a four-digit year; a clock beyond it reads as this.
+/// The last second with a four-digit year. A later clock is read as this second, since neither format has five digits.
 const LAST_SECOND: u64 = 253_402_300_799;
 
 impl UtcDateTime {
-    /// A clock before 1970 reads as 1970.
+    /// A clock before 1970 is read as 1970.
     fn new(now: SystemTime) -> UtcDateTime {
         UtcDateTime::from_unix(now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
     }
@@ -36,8 +36,8 @@ impl UtcDateTime {
     fn from_unix(seconds: u64) -> UtcDateTime {
         let seconds = seconds.min(LAST_SECOND);
         let days = seconds / 86_400;
-        // Years that begin in March put the leap day last; 719,468 days lie between 0000-03-01 and
-        // 1970-01-01, and 146,097 in 400 years. 153 days make five months from March on.
+        // Counting years from March puts the leap day last. There are 719,468 days from 0000-03-01 to
+        // 1970-01-01, 146,097 days in 400 years, and 153 days in five months from March on.
         let since = days + 719_468;
         let era = since / 146_097;
         let day_of_era = since % 146_097;
@@ -134,7 +134,7 @@ mod tests {
     fn every_day_follows_the_one_before() {
         let mut before = UtcDateTime::from_unix(0);
         for day in 1..LAST_SECOND / 86_400 {
-            // A day in every week, and every day around the turn of each century, is enough.
+            // One day a week is enough, and every day around the turn of each century.
             if day % 7 != 0 && day % 36_524 > 3 {
                 before = UtcDateTime::from_unix(day * 86_400);
                 continue;

@@ -1,4 +1,5 @@
-//! A stream that must be done by one instant, however its bytes come: the one caller of `set_*_timeout`.
+//! Deadlines for a whole exchange: every read and write gets the time that is left. Only this file
+//! sets timeouts.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 ///
-/// `TimedOut` when there is none.
+/// `TimedOut` when no time is left.
 pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
     match deadline.checked_duration_since(Instant::now()) {
         Some(left) if !left.is_zero() => Ok(left),
@@ -16,7 +17,7 @@ pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// `start` + `time`, or a century later where that cannot be told.
+/// `start` + `time`, or a century after `start` if that is sooner.
 pub(crate) fn after(start: Instant, time: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     start.checked_add(time.min(CENTURY)).unwrap_or(start)
@@ -27,7 +28,7 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
 }
 
-/// No deadline at all, near enough.
+/// A deadline that no process lives to see.
 #[cfg(feature = "cli")]
 pub(crate) fn never() -> Instant {
     after(Instant::now(), Duration::MAX)
@@ -40,7 +41,7 @@ pub(crate) struct Timed<'a, S = TcpStream> {
     pub(crate) deadline: Instant,
 }
 
-/// What a stream must offer to be held to a deadline; a test's stream is a script.
+/// A stream whose reads and writes take a timeout. Tests use a script in its place.
 pub(crate) trait Timeouts {
     fn read_within(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize>;
     fn write_within(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize>;
@@ -67,7 +68,7 @@ timeouts_of!(TcpStream);
 timeouts_of!(std::os::unix::net::UnixStream);
 
 impl<S: Timeouts> Timed<'_, S> {
-    /// Reads what has come, at least a byte; `Ok(0)` is the end of the stream.
+    /// Reads at least a byte; `Ok(0)` is the end of the stream.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.retry(|timeout| self.stream.read_within(buffer, timeout))
     }
@@ -87,7 +88,7 @@ impl<S: Timeouts> Timed<'_, S> {
     fn retry(&self, mut io: impl FnMut(Duration) -> io::Result<usize>) -> io::Result<usize> {
         loop {
             match io(left(self.deadline)?.min(LONGEST)) {
-                // Interrupted, or over (Windows says `TimedOut` itself): what is left says whether to go on.
+                // A timeout is `WouldBlock` on Unix, and `left` turns it into `TimedOut`; it is `TimedOut` on Windows.
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 result => return result,
             }
@@ -95,11 +96,11 @@ impl<S: Timeouts> Timed<'_, S> {
     }
 }
 
-/// Reads what has arrived, and waits for it until `until`; then it is `WouldBlock`. The stream does not
+/// Reads what has arrived, or arrives before `until`, else fails with `WouldBlock`. The stream does not
 /// block afterwards, until [`block`] is called.
 ///
-/// The first look waits for nothing. Where a read that has timed out leaves a socket in a state that is not
-/// defined (Windows), there is no second one.
+/// The first look does not wait. On Windows there is no second one: Winsock calls the state of a socket
+/// indeterminate after a read that timed out, and this socket is read again.
 pub(crate) fn read_briefly(mut stream: &TcpStream, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
     stream.set_nonblocking(true)?;
     match retry_interrupted(|| io::Read::read(&mut stream, buffer)) {
@@ -134,7 +135,7 @@ fn retry_interrupted(mut io: impl FnMut() -> io::Result<usize>) -> io::Result<us
     }
 }
 
-/// The longest timeout that is asked for at once: some systems refuse years.
+/// The longest timeout for one call: some systems refuse years.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
@@ -208,6 +209,26 @@ mod tests {
         assert_eq!(script.calls.get(), 2);
         let script = Script::new(vec![Ok(0)]);
         assert_eq!(timed(&script).write_all(b"abc").unwrap_err().kind(), ErrorKind::WriteZero);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn after_a_first_read_in_vain_every_byte_still_arrives() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 8];
+        for wait in [Duration::ZERO, Duration::from_millis(2)] {
+            let error = read_briefly(&stream, &mut buffer, Instant::now() + wait).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WouldBlock, "{wait:?}");
+        }
+        block(&stream).unwrap();
+        // This read waits for the bytes that are written meanwhile.
+        let writer = std::thread::spawn(move || io::Write::write_all(&mut client, b"abc").map(|()| client));
+        let timed = Timed { stream: &stream, deadline: after(Instant::now(), Duration::from_secs(60)) };
+        assert_eq!(timed.read(&mut buffer).unwrap(), 3);
+        drop(writer.join().unwrap().unwrap());
+        assert_eq!(timed.read(&mut buffer).unwrap(), 0);
     }
 
     #[test]

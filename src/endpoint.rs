@@ -1,5 +1,9 @@
 //! The three endpoints: the one place that spells their names, paths and status words.
 
+/// The start of the reason that `/health` gives while a validation takes too long. The server adds
+/// ` after 4521 ms`, and the probe takes that away again.
+pub(crate) const OVERDUE: &str = "validation has not finished";
+
 /// What can be asked of a connector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Endpoint {

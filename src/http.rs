@@ -1,16 +1,16 @@
-//! The grammar of HTTP/1.1 heads that both sides share (RFC 9112, RFC 9110), over plain bytes: no
+//! The grammar of HTTP/1.1 heads that both parsers share (RFC 9112, RFC 9110), over plain bytes: no
 //! sockets, no clocks.
 //!
 //! Both parsers are pure functions of all bytes that have arrived so far. `Ok(None)` means that more
-//! are needed; an error is final, whatever follows. They decide on the shortest prefix that
-//! decides, so it makes no difference how the bytes were split on their way.
+//! bytes are needed; an error is final, whatever follows. They decide at the first byte that settles
+//! the matter, so the verdict does not depend on how the bytes were split on the way.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 pub(crate) mod request;
 pub(crate) mod response;
 
-/// What keeps a line, or a field, from being HTTP.
+/// These bytes are not HTTP/1.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -22,12 +22,12 @@ pub(crate) fn version_of(text: &[u8]) -> Option<(u8, u8)> {
     }
 }
 
-/// What stands before something, and what after it.
+/// The bytes before a mark, and the bytes after it.
 pub(crate) type Halves<'a> = (&'a [u8], &'a [u8]);
 
-/// The first line and what follows it, or `None` while its end has not come. The line ends in LF,
-/// with or without a CR before it (RFC 9112 section 2.2); any other CR, and every byte that is not
-/// `allowed`, makes it malformed as soon as it has come.
+/// The first line and the bytes after it, or `None` while its end has not arrived. The line ends in LF,
+/// with or without a CR before it (RFC 9112 section 2.2). Any other CR, and every byte that is not
+/// `allowed`, is an error as soon as it arrives.
 pub(crate) fn line(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<Option<Halves<'_>>, Malformed> {
     let Some((text, rest)) = bytes.iter().position(|&byte| !allowed(byte)).and_then(|at| bytes.split_at_checked(at)) else {
         return Ok(None);
@@ -39,14 +39,14 @@ pub(crate) fn line(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<Option<
     }
 }
 
-/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). Space before the colon and lines
-/// that continue the one before have no token in front of their colon, and fail by that.
+/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). A space before the colon, or a line that
+/// continues the one before, leaves no token in front of the colon, so both fail.
 pub(crate) fn field(text: &[u8]) -> Result<Halves<'_>, Malformed> {
     let (name, value) = split(text, b':').ok_or(Malformed)?;
     if is_token(name) { Ok((name, value.trim_ascii())) } else { Err(Malformed) }
 }
 
-/// What stands before and after the first `mark`.
+/// The bytes before and after the first `mark`.
 pub(crate) fn split(bytes: &[u8], mark: u8) -> Option<Halves<'_>> {
     let at = bytes.iter().position(|&byte| byte == mark)?;
     Some((bytes.get(..at)?, bytes.get(at + 1..)?))

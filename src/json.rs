@@ -1,14 +1,10 @@
-//! JSON strings (RFC 8259).
+//! JSON strings (RFC 8259), written and read.
 
 use crate::text::push_hex;
 
-/// A JSON string (RFC 8259 section 7). Control characters are escaped, those of a terminal
-/// (DEL, C1) too, so that it can be shown as it is.
+/// Writes a JSON string (RFC 8259 section 7). Control characters are escaped, also those that JSON
+/// allows (DEL and C1), so that a terminal can show the text as it is.
 pub(crate) fn json_string(out: &mut String, text: &str) {
-    json_string_with(out, text, "");
-}
-
-pub(crate) fn json_string_with(out: &mut String, text: &str, end: &str) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -25,13 +21,111 @@ pub(crate) fn json_string_with(out: &mut String, text: &str, end: &str) {
             _ => out.push(c),
         }
     }
-    out.push_str(end);
     out.push('"');
+}
+
+/// Appends to `text` what the JSON string at the start of `json` says, and returns what follows it. `None`
+/// if there is no whole string. Bytes that are not UTF-8 are passed on as they are.
+pub(crate) fn read_string<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let mut bytes = json.strip_prefix(b"\"")?;
+    loop {
+        let (&byte, rest) = bytes.split_first()?;
+        bytes = rest;
+        match byte {
+            b'"' => return Some(bytes),
+            b'\\' => bytes = read_escape(bytes, text)?,
+            0..=0x1f => return None,
+            _ => text.push(byte),
+        }
+    }
+}
+
+/// Appends to `text` what an escape stands for, and returns what follows it. `json` starts after the backslash.
+fn read_escape<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let (&byte, rest) = json.split_first()?;
+    text.push(match byte {
+        b'"' | b'\\' | b'/' => byte,
+        b'b' => b'\x08',
+        b'f' => b'\x0c',
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'u' => return read_code(rest, text),
+        _ => return None,
+    });
+    Some(rest)
+}
+
+/// The same for four hexadecimal digits. Characters beyond the first 65,536 are written as two surrogates.
+fn read_code<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let (mut code, mut rest) = four_digits(json)?;
+    if let 0xd800..=0xdbff = code {
+        let (low @ 0xdc00..=0xdfff, after) = four_digits(rest.strip_prefix(b"\\u")?)? else { return None };
+        (code, rest) = (0x1_0000 + ((code - 0xd800) << 10) + (low - 0xdc00), after);
+    }
+    let c = char::from_u32(code)?;
+    text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    Some(rest)
+}
+
+fn four_digits(json: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = json.split_at_checked(4)?;
+    let mut code = 0;
+    for &digit in digits {
+        code = code << 4 | char::from(digit).to_digit(16)?;
+    }
+    Some((code, rest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(json: &str) -> Option<(String, &str)> {
+        let mut text = Vec::new();
+        let rest = read_string(json.as_bytes(), &mut text)?;
+        Some((String::from_utf8(text).unwrap(), std::str::from_utf8(rest).unwrap()))
+    }
+
+    #[test]
+    fn strings_are_read_to_their_end_or_refused() {
+        for (json, expected) in [
+            (r#""""#, Some(("", ""))),
+            (r#""plain",1"#, Some(("plain", ",1"))),
+            (r#""a\"\\\/b" "#, Some(("a\"\\/b", " "))),
+            (r#""\b\f\n\r\t""#, Some(("\u{8}\u{c}\n\r\t", ""))),
+            (r#""\u0000\u00e9\uFFFD\ud83d\udc4b""#, Some(("\0\u{e9}\u{fffd}\u{1f44b}", ""))),
+            ("\"\u{7f}\u{9b}\u{1f44b}\"", Some(("\u{7f}\u{9b}\u{1f44b}", ""))),
+            ("", None),
+            ("plain", None),
+            (" \"a\"", None),
+            ("\"a", None),
+            ("\"a\n\"", None),
+            ("\"\u{1f}\"", None),
+            (r#""\"#, None),
+            (r#""\""#, None),
+            (r#""\x41""#, None),
+            (r#""\u""#, None),
+            (r#""\u00g0""#, None),
+            (r#""\u+041""#, None),
+            (r#""\u004""#, None),
+            (r#""\ud83d""#, None),
+            (r#""\ud83d\n""#, None),
+            (r#""\ud83d\ud83d""#, None),
+            (r#""\udc4b""#, None),
+        ] {
+            assert_eq!(read(json), expected.map(|(text, rest)| (text.to_owned(), rest)), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let last = if cfg!(miri) { '\u{ff}' } else { '\u{3000}' };
+        for c in ('\0'..=last).chain('\u{fff0}'..='\u{1_000f}') {
+            let json = text(|out| json_string(out, &String::from(c)));
+            assert_eq!(read(&json), Some((String::from(c), "")), "{json}");
+        }
+    }
 
     fn text(write: impl FnOnce(&mut String)) -> String {
         let mut out = String::new();

@@ -49,22 +49,25 @@
 //!
 //! # Threads and limits
 //!
-//! Two threads stand in `accept` when nothing happens. Each serves the connection it accepts, from
-//! reading the request to closing, and goes back; when the last one has to wait for anything, another
-//! is started, up to [`Config::max_connections`]. Beyond that the connection that has owed its request
-//! the longest gives way, so stalled clients cannot keep others out. At most half of the places may be
-//! inside the connector's code, so `/live` always has one. Every limit is a field of [`Config`] or a
-//! constant with its reason beside it.
+//! Two acceptors only accept connections, and answer at once what needs no waiting. They hand every other
+//! connection over to the threads of a waiting room, which start when they are needed, one for each
+//! connection, up to [`Config::max_connections`].
 //!
-//! `validate` runs on a thread of its own, one at a time, however many ask; they share its verdict,
-//! each waits no longer than its own patience (`Prefer: wait=SECONDS`, RFC 7240) and
-//! [`Config::validate_timeout`] allow, and the verdict is reused for [`Config::validate_ttl`]. One
-//! that hangs costs its one thread: it is never started again beside itself, `/health` says 503 at
-//! once from then on, and recovers when it returns.
+//! At that limit a new connection takes the place of an idle one: of a connection that waits for its client
+//! to send the rest of a request, or to close. The oldest connection of the remote network that holds most
+//! of them is evicted first, connections from this machine last. So stalled clients cannot keep others out.
+//! At most half of the places are for requests that wait for `validate`, at most a quarter for requests
+//! inside `ready`; beyond that the answer is 503 at once. `/live` needs no place. Every limit is a field of
+//! [`Config`], or a constant with its reason beside it.
 //!
-//! A panic in `validate` or `ready` is a 503, in `serve` or while connecting it ends the program with
-//! exit code 1. That is where panics unwind; in a program built with `panic = "abort"` any panic ends
-//! it, which is what an orchestrator then sees.
+//! `validate` runs on a thread of its own, one run at a time, and all clients that ask meanwhile share its
+//! verdict. Each client waits no longer than it says (`Prefer: wait=SECONDS`, RFC 7240) and
+//! [`Config::validate_timeout`] allows. The verdict is reused for [`Config::validate_ttl`]. A run that hangs
+//! costs one thread: the server does not start another one beside it, answers `/health` with 503 at once, and
+//! recovers when the run returns.
+//!
+//! A panic in `validate` or `ready` is a 503. A panic in `serve` or while connecting ends the program with
+//! exit code 1. In a program built with `panic = "abort"` every panic ends it.
 //!
 //! # Beside an async runtime
 //!
@@ -75,23 +78,38 @@
 //! That task ends too when `serve` returns early: the [`Stop`] is requested then. A whole program is in
 //! `examples/async_runtime.rs`.
 //!
-//! # How the parts depend on each other
+//! # How a request walks
+//!
+//! ```text
+//! server/acceptor     accepts the connection; hands it over if it has to wait
+//! server/room         queues it for a thread; at capacity evicts an idle connection
+//! server/connection   reads the head, decides, answers, closes
+//! http/request        parses the head
+//! server/response     turns the question into a status and a body
+//! server/validation   knows the verdict, or gets it
+//! connector           is asked
+//! ```
+//!
+//! # How the files depend on each other
 //!
 //! Each file uses the ones named to its right and no others; a test holds it to that.
 //!
 //! ```text files
+//! fuzzing              address cli date event http/properties http/request http/response json limits log probe text
 //! cli                  cli/command cli/daemon cli/found cli/mistakes cli/row cli/setting cli/settings cli/table config connector deadline endpoint log probe stop sys
-//! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
 //! cli/daemon           address cli/settings cli/signal cli/table config connector deadline event limits log server spawn stop
+//! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
+//! cli/signal           deadline sys
+//! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
+//! probe                address config deadline endpoint http/response limits probe/answer probe/error text
 //! cli/settings         address cli/found cli/mistakes cli/row cli/setting cli/value connector text
 //! cli/setting          cli/found cli/row cli/secret
-//! cli/signal           deadline sys
-//! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
-//! probe                address config deadline endpoint http http/response limits text
 //! http/properties      http/request http/response limits
+//! probe/answer         deadline endpoint http/response json limits probe/error text
 //! http/response        http limits
 //! server/acceptor      event limits log server/connection server/listener server/room server/validation spawn
 //! server/listener      address limits sys
+//! probe/error          address deadline endpoint
 //! server/connection    deadline http/request limits server/response server/room server/slots server/validation
 //! server/response      date endpoint http/request json server/validation
 //! server/validation    config connector deadline endpoint limits log server/transitions spawn text
@@ -157,29 +175,17 @@ pub use connector::{BoxError, Connector, explain};
 pub use endpoint::Endpoint;
 pub use event::{Event, Level};
 pub use log::log;
-pub use probe::{Phase, Probe, ProbeError, ProbeFailure};
+pub use probe::{Phase, Probe, ProbeError, ProbeErrorKind};
 pub use server::HealthServer;
 pub use stop::Stop;
 
 #[cfg(feature = "cli")]
 pub use cli::{App, Secret, Setting, Settings, UsageError, Value};
 
-/// The parsers, for the targets in `fuzz/`.
-#[cfg(fuzzing)]
+/// For the targets in `fuzz/`.
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
-pub mod fuzzing {
-    use crate::http::properties::{check_request, check_response};
-
-    #[allow(missing_docs)]
-    pub fn request_head(bytes: &[u8]) {
-        check_request(bytes);
-    }
-
-    #[allow(missing_docs)]
-    pub fn response_head(bytes: &[u8]) {
-        check_response(bytes);
-    }
-}
+pub mod fuzzing;
 
 /// The README's code compiles.
 #[cfg(doctest)]
@@ -201,7 +207,7 @@ mod tests {
         of::<Phase>();
         of::<Probe>();
         of::<ProbeError>();
-        of::<ProbeFailure>();
+        of::<ProbeErrorKind>();
         of::<Stop>();
         #[cfg(feature = "cli")]
         {

@@ -16,6 +16,13 @@ pub(crate) const MAX_RESPONSE_HEAD: usize = if cfg!(fuzzing) { SHORT } else { 16
 /// log even when every byte has to be escaped to `\u{..}`. Beyond it: cut.
 pub(crate) const MAX_SHOWN_BODY: usize = 2 * 1024;
 
+/// Bytes of a body that the probe reads when it starts like a health server's. Beyond it: shown like
+/// any other body.
+pub(crate) const MAX_OWN_BODY: usize = 8 * 1024;
+
+/// Bytes of a redirect's `Location` that the probe shows. Beyond it: cut, and marked as cut.
+pub(crate) const MAX_SHOWN_LOCATION: usize = 256;
+
 /// Bytes of an error's text that a client gets. Beyond it: cut, and marked as cut.
 pub(crate) const MAX_ERROR_TEXT: usize = 1024;
 
@@ -75,3 +82,4 @@ const _: () = assert!(ACCEPTORS >= 2);
 const _: () = assert!(MAX_ERROR_TEXT < MAX_SHOWN_BODY, "the probe shows the whole of our own error texts");
 const _: () = assert!(DRAIN_GRACE.as_millis() < ANSWER_MARGIN.as_millis());
 const _: () = assert!(BACKOFF.as_millis() < CALM.as_millis());
+const _: () = assert!(6 * MAX_ERROR_TEXT + 512 < MAX_OWN_BODY, "the probe understands our own error texts when all is escaped");

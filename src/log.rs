@@ -100,3 +100,9 @@ pub fn log(level: Level, message: &str, fields: &[(&str, &str)]) {
     }
     to_stderr(&event);
 }
+
+/// The line that [`log`] writes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn line(level: Level, message: &str, fields: &[(&str, &str)]) -> String {
+    stderr::line(&Event::Message { level, message, fields })
+}

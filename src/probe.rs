@@ -1,23 +1,27 @@
-//! Ask one endpoint one question.
+//! The probe: one request to one endpoint of a running server.
 
-use std::error::Error;
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::address::{Address, reachable};
+use crate::address::{Address, candidates};
 use crate::config::DEFAULT_PROBE_TIMEOUT;
-use crate::deadline::{Timed, after, left, milliseconds};
+use crate::deadline::{Timed, after, left};
 use crate::endpoint::Endpoint;
-use crate::http::Malformed;
-use crate::http::response;
-use crate::limits::{MAX_RESPONSE_HEAD, MAX_SHOWN_BODY, USUAL_HEAD};
-use crate::text::{escape_for_terminal, push_digits};
+use crate::http::response::{self, Response};
+use crate::limits::{MAX_RESPONSE_HEAD, USUAL_HEAD};
+use crate::text::push_digits;
 
-/// One question to one endpoint: a plain HTTP/1.1 GET, whose answer is 200 or a failure.
+mod answer;
+mod error;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use answer::details;
+pub use error::{Phase, ProbeError, ProbeErrorKind};
+
+/// A plain HTTP/1.1 GET to one endpoint. An answer with status 200 is success, everything else is a failure.
 ///
-/// No name is looked up, no proxy asked, no redirect followed, and nothing is tried twice.
+/// The probe looks up no name, uses no proxy, follows no redirect and sends its request once.
 ///
 /// ```no_run
 /// use baton_health::{Endpoint, Probe};
@@ -30,7 +34,7 @@ use crate::text::{escape_for_terminal, push_digits};
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a probe asks nothing until it is run"]
+#[must_use = "a probe does nothing until it is run"]
 pub struct Probe {
     address: SocketAddr,
     endpoint: Endpoint,
@@ -38,82 +42,112 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A question to the server at `address`. An unspecified address (`0.0.0.0`, `::`) is what a
-    /// server listens on to be reached on all of them: it is asked on loopback.
+    /// A probe of the server at `address`.
+    ///
+    /// An unspecified address (`0.0.0.0`, `::`) is where a server listens on all addresses. The probe
+    /// then connects to `127.0.0.1`, or if that fails, to `::1`. It never sends its request to both.
     pub fn new(address: SocketAddr) -> Probe {
-        Probe { address: reachable(address), endpoint: Endpoint::default(), timeout: DEFAULT_PROBE_TIMEOUT }
+        Probe { address, endpoint: Endpoint::default(), timeout: DEFAULT_PROBE_TIMEOUT }
     }
 
-    /// What to ask. Default is [`Endpoint::Health`].
+    /// Sets the endpoint to ask. Default is [`Endpoint::Health`].
     pub fn endpoint(mut self, endpoint: Endpoint) -> Probe {
         self.endpoint = endpoint;
         self
     }
 
-    /// How long connecting, asking and reading the answer may take, all together. Whole seconds are
-    /// passed on to the server, which then answers before they are over. Default is 5 s.
+    /// Sets the time for connecting, sending the request and receiving the answer, all together. The
+    /// probe tells the server the whole seconds of it, and the server then answers before they are
+    /// over. Default is 5 s.
     pub fn timeout(mut self, timeout: Duration) -> Probe {
         self.timeout = timeout;
         self
+    }
+
+    /// The address as given to [`new`](Probe::new).
+    #[must_use]
+    pub fn get_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The endpoint to ask.
+    #[must_use]
+    pub fn get_endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// The time for the whole exchange.
+    #[must_use]
+    pub fn get_timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Asks, and waits for the answer.
     ///
     /// # Errors
     ///
-    /// Everything but an answer with status 200 and a whole head: it says what happened instead.
+    /// Anything but an answer with status 200 and a complete head. The error says what happened instead.
     pub fn run(&self) -> Result<(), ProbeError> {
-        self.ask().map_err(|failure| ProbeError { address: self.address, endpoint: self.endpoint, failure })
+        let clock = Clock::start(self.timeout);
+        let (result, address) = match self.connect(&clock) {
+            Ok((stream, address)) => (self.ask(&clock, &stream, address), address),
+            Err(error) => (Err(clock.failure(Phase::Connecting, error)), self.address),
+        };
+        result.map_err(|kind| ProbeError { address, endpoint: self.endpoint, kind })
     }
 
-    fn ask(&self) -> Result<(), ProbeFailure> {
-        let deadline = after(Instant::now(), self.timeout);
-        let late = |phase, error: io::Error, other: fn(io::Error) -> ProbeFailure| match error.kind() {
-            ErrorKind::TimedOut => ProbeFailure::TimedOut(phase, self.timeout),
-            _ => other(error),
+    /// A connection, and the address it leads to.
+    fn connect(&self, clock: &Clock) -> io::Result<(TcpStream, SocketAddr)> {
+        let to = |address, deadline| {
+            let stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
+            Ok((stream, address))
         };
-        let connected = left(deadline).and_then(|left| TcpStream::connect_timeout(&self.address, left));
-        let stream = connected.map_err(|error| late(Phase::Connecting, error, ProbeFailure::Connect))?;
-        let timed = Timed { stream: &stream, deadline };
-        timed.write_all(self.request().as_bytes()).map_err(|error| late(Phase::Asking, error, ProbeFailure::Send))?;
+        match candidates(self.address) {
+            (only, None) => to(only, clock.deadline),
+            (first, Some(second)) => connect_to_either(clock, first, second, to),
+        }
+    }
 
-        // Nearly every answer fits on the stack, and then the probe asks the system for no memory.
+    fn ask(&self, clock: &Clock, stream: &TcpStream, address: SocketAddr) -> Result<(), ProbeErrorKind> {
+        let timed = Timed { stream, deadline: clock.deadline };
+        let request = self.request(address);
+        timed.write_all(request.as_bytes()).map_err(|error| clock.failure(Phase::Sending, error))?;
+
+        // Nearly every answer fits on the stack, so that a probe allocates next to nothing.
         let (mut usual, mut longest) = ([0; USUAL_HEAD], Vec::new());
         let (mut filled, mut start) = (0, 0);
         loop {
-            // The bound holds for all heads together: interim ones must not go on for ever.
+            // One bound for all heads together: interim ones must not go on for ever.
             if filled == USUAL_HEAD && longest.is_empty() {
                 longest.extend_from_slice(&usual);
                 longest.resize(MAX_RESPONSE_HEAD, 0);
             }
             let bytes = if longest.is_empty() { &mut usual } else { &mut *longest };
             match timed.read(bytes.get_mut(filled..).unwrap_or_default()) {
-                Ok(0) if filled < bytes.len() => return Err(ProbeFailure::Closed),
-                Ok(0) => return Err(ProbeFailure::NotHttp),
+                Ok(0) if filled < bytes.len() => return Err(ProbeErrorKind::Closed),
+                Ok(0) => return Err(ProbeErrorKind::NotHttp),
                 Ok(count) => filled += count,
-                Err(error) => return Err(late(Phase::Reading, error, ProbeFailure::Receive)),
+                Err(error) => return Err(clock.failure(Phase::Receiving, error)),
             }
-            while let Some(head) = response::parse(bytes.get(start..filled).unwrap_or_default())? {
+            while let Some(head) = parse(bytes.get(start..filled).unwrap_or_default())? {
                 match head.status {
                     200 => return Ok(()),
-                    // Interim answers precede the real one (RFC 9110 section 15.2); we asked for no
-                    // other protocol, so 101 is the last thing that is HTTP here.
+                    // Interim answers precede the real one (RFC 9110 section 15.2). The request asks for no
+                    // other protocol, so nothing after a 101 is HTTP.
                     100..=199 if head.status != 101 => start += head.len,
-                    code => {
-                        let reason = text(head.reason);
-                        let come = bytes.get(start + head.len..filled).unwrap_or_default();
-                        let body = read_body(&timed, come.to_vec(), head.length);
-                        return Err(ProbeFailure::Status { code, reason, body });
+                    _ => {
+                        let rest = bytes.get(start + head.len..filled).unwrap_or_default();
+                        return Err(answer::status(&timed, &head, rest));
                     }
                 }
             }
         }
     }
 
-    fn request(&self) -> String {
+    fn request(&self, address: SocketAddr) -> String {
         let mut request = String::with_capacity(256);
         request.extend(["GET ", self.endpoint.path(), " HTTP/1.1\r\nHost: "]);
-        Address(self.address).push(&mut request);
+        Address(address).push_host(&mut request);
         request.push_str(concat!("\r\nUser-Agent: baton-health/", env!("CARGO_PKG_VERSION"), "\r\n"));
         let seconds = self.timeout.as_secs();
         if seconds > 0 {
@@ -126,146 +160,129 @@ impl Probe {
     }
 }
 
-/// What an unwelcome answer has to say, as far as it fits and comes in time.
-fn read_body(timed: &Timed<'_>, mut body: Vec<u8>, length: Option<u64>) -> String {
-    let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
-    let wanted = length.min(MAX_SHOWN_BODY + 1);
-    let mut filled = body.len();
-    body.resize(wanted.max(filled), 0);
-    while filled < wanted {
-        match timed.read(body.get_mut(filled..wanted).unwrap_or_default()) {
-            Ok(count @ 1..) => filled += count,
-            // The status is known: that the text does not come makes nothing worse.
-            _ => break,
-        }
-    }
-    body.truncate(filled.min(length));
-    let cut = body.len() > MAX_SHOWN_BODY;
-    body.truncate(MAX_SHOWN_BODY);
-    let mut shown = text(&body);
-    if cut {
-        shown.push_str("...");
-    }
-    shown
-}
-
-fn text(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    escape_for_terminal(&mut text, bytes.trim_ascii());
-    text
-}
-
-/// Why a probe did not get the answer it wanted: what was asked, and what happened.
+/// Connects to the first address, or where that fails, to the second.
 ///
-/// Its text is one line without control characters, whatever the far side sent.
-#[derive(Debug)]
-pub struct ProbeError {
-    address: SocketAddr,
-    endpoint: Endpoint,
-    failure: ProbeFailure,
-}
-
-impl ProbeError {
-    /// What happened.
-    #[must_use]
-    pub fn failure(&self) -> &ProbeFailure {
-        &self.failure
+/// A refusal comes at once and leaves the second address nearly all the time. A first address that
+/// says nothing leaves it half.
+fn connect_to_either<T>(
+    clock: &Clock,
+    first: SocketAddr,
+    second: SocketAddr,
+    to: impl Fn(SocketAddr, Instant) -> io::Result<T>,
+) -> io::Result<T> {
+    let error = match to(first, after(clock.start, clock.timeout / 2)) {
+        Ok(connected) => return Ok(connected),
+        Err(error) => error,
+    };
+    match to(second, clock.deadline) {
+        Err(other) if other.kind() != ErrorKind::TimedOut => match error.kind() {
+            // No server is at the second address, so the first was merely slow: it gets the time that is left.
+            ErrorKind::TimedOut => to(first, clock.deadline),
+            // The second address says at most that the machine has no IPv6.
+            ErrorKind::ConnectionRefused => Err(error),
+            _ => Err(other),
+        },
+        result => result,
     }
 }
 
-/// What happened to a probe.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ProbeFailure {
-    /// No connection: nobody listens there, or the network says no.
-    Connect(io::Error),
-    /// The connection broke before the request was sent.
-    Send(io::Error),
-    /// The connection broke before the answer was read.
-    Receive(io::Error),
-    /// The time was up, which was this long.
-    TimedOut(Phase, Duration),
-    /// The far side closed the connection before its answer was whole.
-    Closed,
-    /// What answered does not speak HTTP/1, or has more to say than an answer's head has room for.
-    NotHttp,
-    /// An answer, and not 200.
-    Status {
-        /// The status code.
-        code: u16,
-        /// The reason phrase, which may be empty.
-        reason: String,
-        /// The first 2 KiB of the body, control characters escaped.
-        body: String,
-    },
+/// The head of an answer, once it is complete.
+fn parse(bytes: &[u8]) -> Result<Option<Response<'_>>, ProbeErrorKind> {
+    /// The first byte of the alert that a TLS server sends when a client speaks plainly (RFC 8446 section 5.1).
+    const TLS_ALERT: u8 = 0x15;
+    response::parse(bytes).map_err(|_| match bytes.first() {
+        Some(&TLS_ALERT) => ProbeErrorKind::Tls,
+        _ => ProbeErrorKind::NotHttp,
+    })
 }
 
-/// What a probe was doing when its time was up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Phase {
-    /// Connecting: nobody took the connection.
-    Connecting,
-    /// Sending the request: nobody took it.
-    Asking,
-    /// Reading the answer: it did not come, or not all of its head.
-    Reading,
+/// The one deadline of a probe.
+struct Clock {
+    start: Instant,
+    timeout: Duration,
+    deadline: Instant,
 }
 
-impl From<Malformed> for ProbeFailure {
-    fn from(_: Malformed) -> ProbeFailure {
-        ProbeFailure::NotHttp
+impl Clock {
+    fn start(timeout: Duration) -> Clock {
+        let start = Instant::now();
+        Clock { start, timeout, deadline: after(start, timeout) }
     }
-}
 
-impl fmt::Display for ProbeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}: ", Address(self.address), self.endpoint.path())?;
-        self.failure.fmt(f)
+    fn failure(&self, phase: Phase, error: io::Error) -> ProbeErrorKind {
+        self.failure_at(Instant::now(), phase, error)
     }
-}
 
-impl fmt::Display for ProbeFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProbeFailure::Connect(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                write!(f, "cannot connect: {error}; does the connector run with its health check enabled?")
+    fn failure_at(&self, now: Instant, phase: Phase, error: io::Error) -> ProbeErrorKind {
+        /// Some systems end a wait a little before its time.
+        const EARLY: Duration = Duration::from_millis(100);
+        match (error.kind(), phase) {
+            (ErrorKind::TimedOut, _) if self.deadline.saturating_duration_since(now) <= EARLY => {
+                ProbeErrorKind::TimedOut(phase, self.timeout)
             }
-            ProbeFailure::Connect(error) => write!(f, "cannot connect: {error}"),
-            ProbeFailure::Send(error) => write!(f, "cannot send the request: {error}"),
-            ProbeFailure::Receive(error) => write!(f, "cannot read the answer: {error}"),
-            ProbeFailure::TimedOut(phase, timeout) => {
-                f.write_str(match phase {
-                    Phase::Connecting => "no connection within ",
-                    Phase::Asking => "request not taken within ",
-                    Phase::Reading => "no answer within ",
-                })?;
-                match (timeout.as_secs(), timeout.subsec_millis()) {
-                    (seconds, 0) => write!(f, "{seconds} s"),
-                    (..) => write!(f, "{} ms", milliseconds(*timeout)),
-                }
+            // The system itself gives up on a connection after a minute or two. Whole seconds are the
+            // same every time.
+            (ErrorKind::TimedOut, _) => {
+                let time = now.saturating_duration_since(self.start);
+                ProbeErrorKind::TimedOut(phase, Duration::from_secs(time.as_secs()))
             }
-            ProbeFailure::Closed => f.write_str("connection closed before the answer was complete"),
-            ProbeFailure::NotHttp => f.write_str("what answered is not HTTP/1"),
-            ProbeFailure::Status { code, reason, body } => {
-                write!(f, "status {code}")?;
-                for (separator, text) in [(" ", reason), (": ", body)] {
-                    if !text.is_empty() {
-                        f.write_str(separator)?;
-                        f.write_str(text)?;
-                    }
-                }
-                Ok(())
-            }
+            (_, Phase::Connecting) => ProbeErrorKind::Connect(error),
+            (_, Phase::Sending) => ProbeErrorKind::Send(error),
+            (_, Phase::Receiving) => ProbeErrorKind::Receive(error),
         }
     }
 }
 
-impl Error for ProbeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.failure {
-            ProbeFailure::Connect(error) | ProbeFailure::Send(error) | ProbeFailure::Receive(error) => Some(error),
-            _ => None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn two_addresses_share_one_deadline() {
+        use ErrorKind::{AddrNotAvailable, ConnectionRefused, NetworkUnreachable, TimedOut};
+        let clock = Clock::start(Duration::from_secs(60));
+        let first = SocketAddr::from(([127, 0, 0, 1], 1));
+        let second = SocketAddr::from(([127, 0, 0, 2], 2));
+        let (half, whole) = (clock.start + Duration::from_secs(30), clock.deadline);
+        type Outcome = Result<(), ErrorKind>;
+        let rows: [(&[Outcome], Outcome); 10] = [
+            (&[Ok(())], Ok(())),
+            (&[Err(ConnectionRefused), Ok(())], Ok(())),
+            (&[Err(TimedOut), Ok(())], Ok(())),
+            (&[Err(ConnectionRefused), Err(ConnectionRefused)], Err(ConnectionRefused)),
+            (&[Err(ConnectionRefused), Err(AddrNotAvailable)], Err(ConnectionRefused)),
+            (&[Err(NetworkUnreachable), Err(ConnectionRefused)], Err(ConnectionRefused)),
+            (&[Err(ConnectionRefused), Err(TimedOut)], Err(TimedOut)),
+            (&[Err(TimedOut), Err(TimedOut)], Err(TimedOut)),
+            (&[Err(TimedOut), Err(ConnectionRefused), Ok(())], Ok(())),
+            (&[Err(TimedOut), Err(ConnectionRefused), Err(TimedOut)], Err(TimedOut)),
+        ];
+        for (results, expected) in rows {
+            let tried = RefCell::new(Vec::new());
+            let outcome = connect_to_either(&clock, first, second, |address, deadline| {
+                tried.borrow_mut().push((address, deadline));
+                results[tried.borrow().len() - 1].map_err(io::Error::from)
+            });
+            assert_eq!(outcome.map_err(|error| error.kind()), expected, "{results:?}");
+            let order = [(first, half), (second, whole), (first, whole)];
+            assert_eq!(tried.into_inner(), order[..results.len()], "{results:?}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_says_how_long_it_really_took() {
+        let clock = Clock::start(Duration::from_secs(3600));
+        for (milliseconds, text) in [
+            (127_300, "no connection within 127 s"),
+            (3_599_800, "no connection within 3599 s"),
+            (3_599_950, "no connection within 3600 s"),
+            (3_600_000, "no connection within 3600 s"),
+            (3_601_000, "no connection within 3600 s"),
+        ] {
+            let now = clock.start + Duration::from_millis(milliseconds);
+            let failure = clock.failure_at(now, Phase::Connecting, ErrorKind::TimedOut.into());
+            assert_eq!(failure.to_string(), text, "{milliseconds}");
         }
     }
 }

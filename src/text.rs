@@ -1,6 +1,7 @@
-//! Text for people: decimal digits, escaping for a terminal, cutting to a length.
+//! Text for people: digits, escapes for a terminal, and a bound on length.
 
-/// As much of `text` as fits into `max` bytes, and what marks it as cut.
+/// The start of `text` that fits into `max` bytes together with the mark of a cut, and that mark, which
+/// is empty if nothing was cut.
 pub(crate) fn bounded(text: &str, max: usize) -> (&str, &'static str) {
     const CUT: &str = "...";
     if text.len() <= max {
@@ -13,7 +14,7 @@ pub(crate) fn bounded(text: &str, max: usize) -> (&str, &'static str) {
     (text.get(..end).unwrap_or_default(), CUT)
 }
 
-/// Bytes from elsewhere as text for a terminal: in one line, control characters escaped.
+/// Writes foreign bytes for a terminal: in one line, with control characters escaped.
 pub(crate) fn escape_for_terminal(out: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -30,14 +31,14 @@ pub(crate) fn escape_for_terminal(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The two low hexadecimal digits.
+/// Writes the lowest two hexadecimal digits.
 pub(crate) fn push_hex(out: &mut String, number: u32) {
     for shift in [4, 0] {
         out.extend(char::from_digit(number >> shift & 0xf, 16));
     }
 }
 
-/// `number` in decimal, with leading zeros up to `width` digits.
+/// Writes `number` in decimal, with leading zeros up to `width` digits.
 pub(crate) fn push_digits(out: &mut String, number: u64, width: u32) {
     if number > 9 || width > 1 {
         push_digits(out, number / 10, width.saturating_sub(1));

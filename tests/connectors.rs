@@ -40,7 +40,13 @@ fn example<'a>(name: &str, arguments: impl IntoIterator<Item = &'a str>) -> Comm
 struct Directory {
     address: SocketAddr,
     knows_the_token: Arc<AtomicBool>,
+    /// What it answers with, behind the status line.
     users: Arc<Mutex<String>>,
+}
+
+/// The rest of a whole answer with that body.
+fn whole(body: &str) -> String {
+    format!("Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
 impl Directory {
@@ -49,7 +55,7 @@ impl Directory {
         let directory = Directory {
             address: listener.local_addr().expect("it is bound"),
             knows_the_token: Arc::new(AtomicBool::new(true)),
-            users: Arc::new(Mutex::new("ann\nbob\n".into())),
+            users: Arc::new(Mutex::new(whole("ann\nbob\n"))),
         };
         let (knows, users) = (Arc::clone(&directory.knows_the_token), Arc::clone(&directory.users));
         thread::spawn(move || {
@@ -61,20 +67,37 @@ impl Directory {
         });
         directory
     }
+
+    fn answers(&self, rest: String) {
+        *self.users.lock().expect("nobody panics with it") = rest;
+    }
 }
+
+/// Where an answer stops being sent at once, and goes on a byte at a time.
+const DRIP: char = '~';
 
 fn answer(stream: TcpStream, knows_the_token: bool, users: &str) -> std::io::Result<()> {
     let mut lines = BufReader::new(&stream).lines();
     let first = lines.next().expect("a request line")?;
     let fields: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
     let known = knows_the_token && fields.contains(&format!("Authorization: Bearer {SECRET}"));
-    let (status, body) = match (known, &*first) {
-        (false, _) => ("401 Unauthorized", ""),
-        (true, "GET /whoami HTTP/1.0") => ("200 OK", "me"),
+    let (status, rest) = match (known, &*first) {
+        (false, _) => ("401 Unauthorized", "\r\n"),
+        (true, "GET /whoami HTTP/1.0") => ("200 OK", "Content-Length: 2\r\n\r\nme"),
         (true, "GET /users HTTP/1.0") => ("200 OK", users),
-        (true, _) => ("404 Not Found", ""),
+        (true, _) => ("404 Not Found", "\r\n"),
     };
-    (&stream).write_all(format!("HTTP/1.0 {status}\r\n\r\n{body}").as_bytes())
+    let (at_once, slowly) = rest.split_once(DRIP).unwrap_or((rest, ""));
+    (&stream).write_all(format!("HTTP/1.0 {status}\r\n{at_once}").as_bytes())?;
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(100)))?;
+    for byte in slowly.bytes() {
+        (&stream).write_all(&[byte])?;
+        // The client does not speak, so this is a pause, which its going away ends.
+        if matches!((&stream).read(&mut [0]), Ok(0)) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn myconnector(directory: &Directory) -> Command {
@@ -109,12 +132,37 @@ fn myconnector_syncs_reports_and_recovers_and_keeps_its_secret() {
 
     directory.knows_the_token.store(true, Ordering::SeqCst);
     until("a new verdict", || (connector.get("/health").status == 200).then_some(()));
-    directory.users.lock().expect("nobody panics with it").push_str("eve\n");
+    directory.answers(whole("ann\nbob\neve\n"));
     until("another sync", || (connector.line("users changed").at("users") == Some("3")).then_some(()));
 
     connector.signal("TERM");
     assert_eq!(connector.exit(), Some(0));
     assert!(!format!("{:?}", connector.log).contains(SECRET), "{:?}", connector.log);
+}
+
+#[test]
+fn myconnector_takes_no_part_of_a_list_for_the_whole() {
+    let directory = Directory::start();
+    let mut connector = Daemon::start(&mut myconnector(&directory)).connected();
+    assert_eq!(connector.line("users changed").at("users"), Some("2"));
+    for (rest, reason) in [
+        ("Content-Length: 8\r\n\r\nann\n".to_owned(), "the answer is cut short"),
+        ("Content-Length: 8\r\n".to_owned(), "the answer is cut short"),
+        ("\r\nann\nbob\n".to_owned(), "the answer does not say how long it is"),
+        (whole(&"ann\n".repeat(300_000)), "the answer is longer than 1048576 bytes: 1200000"),
+        ("Content-Length: many\r\n\r\nann\n".to_owned(), "invalid digit found in string"),
+        // A byte now and then is not an answer in time.
+        (format!("Content-Length: 1000\r\n\r\n{DRIP}{}", "a".repeat(1000)), "no whole answer within 3 s"),
+    ] {
+        directory.answers(rest);
+        let expected = format!("http://{}/users: {reason}", directory.address);
+        until("a sync that fails for that", || (connector.line("sync failed").at("reason") == Some(&*expected)).then_some(()));
+    }
+    // None of them changed anything: what is new now is the one user more.
+    directory.answers(whole("ann\nbob\neve\n"));
+    assert_eq!(connector.line("users changed").at("users"), Some("3"));
+    let changes = connector.log.iter().filter(|line| line.at("msg") == Some("users changed")).count();
+    assert_eq!(changes, 2, "{:?}", connector.log);
 }
 
 #[test]
@@ -162,11 +210,8 @@ fn a_program_of_its_own_embeds_server_and_probe() {
     let mut sum = String::new();
     program.child().stdout.take().expect("it is a pipe").read_to_string(&mut sum).expect("UTF-8");
     assert_eq!(sum, "42\n");
-    for expected in
-        ["not ready reason=no line yet", "ready", "healthy", "unhealthy reason=line 2: invalid digit found in string", "healthy"]
-    {
-        assert_eq!(line(), ["health: ", expected].concat());
-    }
+    let events = ["not ready reason=no line yet", "ready", "healthy", "unhealthy reason=line 2: invalid digit found in string"];
+    assert_eq!([line(), line(), line(), line()], events.map(|event| format!("health: {event}")));
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Asked {
         for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
             let commands = commands(line);
             // A Dockerfile's own flags (`COPY --from`) stand outside quotes; elsewhere each flag has to be the program's.
-            let flag = if name == "Dockerfile" { "\"--" } else { "--" };
+            let flag = if name.starts_with("Dockerfile") { "\"--" } else { "--" };
             let found = commands.iter().flatten().filter(|word| word.starts_with("--")).count();
             if line.matches(flag).count() != found {
                 return Err(format!("{name}: a flag outside a one-line command: {line}"));
@@ -142,12 +142,14 @@ fn every_command_and_variable_in_the_examples_is_accepted() {
     seen.sort();
     let expected = [
         "Dockerfile",
+        "Dockerfile.binary",
         "baton-passwd.nomad.hcl",
         "baton-passwd.service",
         "compose.yaml",
         "ecs-task-definition.json",
         "kubernetes-http.yaml",
         "kubernetes.yaml",
+        "swarm.yaml",
     ];
     assert_eq!(seen, expected, "the files in which something was found to try");
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton_health::{
-    App, BoxError, Config, Connector, Endpoint, HealthServer, Probe, ProbeFailure, Secret, Setting, Settings, Stop,
+    App, BoxError, Config, Connector, Endpoint, HealthServer, Probe, ProbeErrorKind, Secret, Setting, Settings, Stop,
 };
 
 // The connector. Its `main` would be `app().run(Directory::connect)`.
@@ -107,8 +107,8 @@ fn health_is_what_validate_says() {
     assert!(probe(Endpoint::Live).is_ok() && probe(Endpoint::Ready).is_err(), "nothing is attached yet");
     server.attach(Arc::new(connect(&["--address=down:80"]).expect("it can be built")));
     assert!(probe(Endpoint::Ready).is_ok());
-    match probe(Endpoint::Health).unwrap_err().failure() {
-        ProbeFailure::Status { code: 503, body, .. } => assert!(body.contains("the directory is down"), "{body}"),
+    match probe(Endpoint::Health).unwrap_err().kind() {
+        ProbeErrorKind::Status { code: 503, body, .. } => assert!(body.contains("the directory is down"), "{body}"),
         other => panic!("{other:?}"),
     }
 }

@@ -1,5 +1,5 @@
-//! What both parsers promise for all bytes. The unit tests hold them to it with generated heads, the
-//! targets in `fuzz/` with whatever reaches new code.
+//! What both parsers promise for all bytes. The unit tests check it with generated heads, the targets
+//! in `fuzz/` with heads that reach new code.
 
 use std::fmt::Debug;
 
@@ -48,14 +48,14 @@ pub(crate) fn check_response(bytes: &[u8]) {
     assert_eq!(response::parse(&bare), Ok(Some(Response { len: bare.len(), ..response })), "{}", bare.escape_ascii());
 }
 
-/// What may follow on the same connection: it must not change what was said before it.
+/// `bytes` and more on the same connection, which must not change the verdict.
 fn followed(bytes: &[u8]) -> Vec<u8> {
     let tails: [&[u8]; 5] = [b"", b"\0", b"\n\n", b"\r\n\r\nGET", b": x\r\nHost: b\r\n\r\n"];
     [bytes, tails[bytes.len() % tails.len()]].concat()
 }
 
-/// The verdict and the number of bytes it takes, or `None` while more are needed. It comes with the same
-/// byte however they were split, and stays, whatever follows.
+/// The verdict and the number of bytes it takes, or `None` while more are needed. The same byte decides
+/// however the bytes are split, and no later byte changes the verdict.
 fn decision<'a, T, E>(bytes: &'a [u8], parse: fn(&'a [u8]) -> Result<Option<T>, E>) -> Option<(usize, Result<T, E>)>
 where
     Result<Option<T>, E>: Debug + PartialEq,
@@ -70,7 +70,7 @@ where
     Some((first, verdict.transpose()?))
 }
 
-/// No control character but the tab gets through, and a CR only before LF.
+/// Panics if a control character other than the tab got through, or a CR without LF.
 fn is_clean(head: &[u8]) {
     for (at, &byte) in head.iter().enumerate() {
         let clean = match byte {
@@ -82,12 +82,12 @@ fn is_clean(head: &[u8]) {
     }
 }
 
-/// The CR at a line's end is optional (RFC 9112 section 2.2), and says nothing.
+/// The head without the CRs at the ends of its lines, which are optional (RFC 9112 section 2.2).
 fn without_cr(head: &[u8]) -> Vec<u8> {
     head.iter().copied().filter(|&byte| byte != b'\r').collect()
 }
 
-/// The plainest head that says the same.
+/// The plainest head with the same meaning.
 fn written_request(request: &Request<'_>) -> Vec<u8> {
     let host: &[u8] = match request.host {
         Host::Missing => b"",
@@ -97,7 +97,7 @@ fn written_request(request: &Request<'_>) -> Vec<u8> {
     let (method, target): (&[u8], &[u8]) = match (request.method, request.path) {
         (Method::Get, path) => (b"GET", path),
         (Method::Head, path) => (b"HEAD", path),
-        (Method::Other, b"*") => (b"OPTIONS", b"*"),
+        (Method::Options, path) => (b"OPTIONS", path),
         (Method::Other, b"") => (b"CONNECT", host),
         (Method::Other, path) => (b"PUT", path),
     };
@@ -110,6 +110,9 @@ fn written_request(request: &Request<'_>) -> Vec<u8> {
     if let Some(seconds) = request.wait {
         head.extend_from_slice(format!("Prefer: wait={seconds}\r\n").as_bytes());
     }
+    if request.forwarded {
+        head.extend_from_slice(b"Via: 1.1 a\r\n");
+    }
     if request.content {
         head.extend_from_slice(b"Content-Length: 1\r\n");
     }
@@ -117,13 +120,16 @@ fn written_request(request: &Request<'_>) -> Vec<u8> {
     head
 }
 
-/// The plainest head that says the same.
+/// The plainest head with the same meaning.
 fn written_response(response: &Response<'_>) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {} ", response.status).into_bytes();
     head.extend_from_slice(response.reason);
     head.extend_from_slice(b"\r\n");
     if let Some(length) = response.length {
         head.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+    }
+    if let Some(location) = response.location {
+        head.extend_from_slice(&[b"Location: ", location, b"\r\n"].concat());
     }
     head.extend_from_slice(b"\r\n");
     head
@@ -132,7 +138,8 @@ fn written_response(response: &Response<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    /// Generates heads: the same ones in every run.
+
+    /// Generates heads, the same ones in every run.
     struct Heads(u64);
 
     impl Heads {
@@ -148,7 +155,7 @@ mod tests {
             pieces[self.below(pieces.len())]
         }
 
-        /// One of `heads`, with a few things wrong with it; or pieces of HTTP in no order at all.
+        /// One of `heads` with a few mutations, or pieces of HTTP in random order.
         fn next(&mut self, heads: &[&[u8]]) -> Vec<u8> {
             if self.below(4) == 0 {
                 let pieces: Vec<&[u8]> = (0..self.below(24)).map(|_| self.one_of(PIECES)).collect();
@@ -177,6 +184,7 @@ mod tests {
         b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b",", b"/", b"?", b"#", b"*", b"@", b"[::1]", b"\0", b"\x80", b"0", b"9",
         b"GET", b"HEAD ", b"OPTIONS * ", b"CONNECT a:1 ", b"http://a", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"HTTP/1.1 ", b"200 OK",
         b"Host: a\r\n", b"Host: 127.0.0.1\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Prefer: wait=3\r\n",
+        b"Forwarded: for=a\r\n", b"X-Forwarded-For: a\r\n", b"Location: /\r\n",
     ];
 
     const REQUESTS: &[&[u8]] = &[

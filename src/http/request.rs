@@ -1,4 +1,4 @@
-//! The head of a request: what the server parses.
+//! Parses the head of a request, for the server.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +21,7 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// Code and reason phrase, as the status line has them (RFC 9110 section 15, RFC 6585).
+    /// Code and reason phrase for the status line (RFC 9110 section 15, RFC 6585).
     pub(crate) const fn line(self) -> &'static str {
         match self {
             Status::Ok => "200 OK",
@@ -38,7 +38,7 @@ impl Status {
     }
 }
 
-/// What a request says, as far as this server cares.
+/// The parts of a request that this server uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request<'a> {
     pub(crate) method: Method,
@@ -46,6 +46,8 @@ pub(crate) struct Request<'a> {
     pub(crate) path: &'a [u8],
     /// How the client addressed us.
     pub(crate) host: Host,
+    /// The request says that a proxy passed it on, so the peer is not the client.
+    pub(crate) forwarded: bool,
     /// `Prefer: wait=SECONDS` (RFC 7240 section 4.3).
     pub(crate) wait: Option<u32>,
     /// The head announces content: the client may go on sending.
@@ -58,6 +60,7 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Method {
     Get,
     Head,
+    Options,
     Other,
 }
 
@@ -67,7 +70,7 @@ pub(crate) enum Host {
     /// No host at all: HTTP/1.0.
     #[default]
     Missing,
-    /// An IP address or `localhost`: no name that somebody else's resolver could point at us.
+    /// An IP address or `localhost`: a foreign resolver cannot point it at us.
     Literal,
     /// Any other name.
     Name,
@@ -79,7 +82,7 @@ impl From<Malformed> for Status {
     }
 }
 
-/// The head of a request. An error is the status to refuse it with.
+/// Parses the head of a request. An error is the status to refuse it with.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Status> {
     let window = bytes.get(..MAX_REQUEST_HEAD).unwrap_or(bytes);
     let more = |beyond: Status| if bytes.len() < MAX_REQUEST_HEAD { Ok(None) } else { Err(beyond) };
@@ -118,12 +121,13 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Status> {
     if minor > 0 && fields.host == Host::Missing {
         return Err(Status::BadRequest);
     }
-    // The authority of an absolute-form target stands in for Host (RFC 9112 section 3.2.2).
+    // The authority of an absolute-form target replaces Host (RFC 9112 section 3.2.2).
     let host = authority.unwrap_or(fields.host);
-    Ok(Some(Request { method, path, host, wait: fields.wait, content, len: window.len() - rest.len() }))
+    let RequestFields { forwarded, wait, .. } = fields;
+    Ok(Some(Request { method, path, host, forwarded, wait, content, len: window.len() - rest.len() }))
 }
 
-/// Whether what may not even be a request begins like one that wants no body (RFC 9110 section 9.3.2).
+/// Whether these bytes, complete or not, start a HEAD request: its answer has no body (RFC 9110 section 9.3.2).
 pub(crate) fn asks_for_head(bytes: &[u8]) -> bool {
     let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
     bytes.get(start..).unwrap_or_default().starts_with(b"HEAD ")
@@ -156,6 +160,7 @@ fn request_line(text: &[u8]) -> Result<RequestLine<'_>, Status> {
     let method = match method {
         b"GET" => Method::Get,
         b"HEAD" => Method::Head,
+        b"OPTIONS" => Method::Options,
         _ => Method::Other,
     };
     Ok(RequestLine { method, path, authority, minor })
@@ -183,10 +188,11 @@ fn path(target: &[u8]) -> Result<(&[u8], Option<Host>), Malformed> {
     Ok((if path.is_empty() { b"/" } else { path }, authority))
 }
 
-/// What has been seen of the fields that matter.
+/// The fields that matter, as read so far.
 #[derive(Default)]
 struct RequestFields<'a> {
     host: Host,
+    forwarded: bool,
     wait: Option<u32>,
     length: Option<&'a [u8]>,
     codings: Codings,
@@ -222,12 +228,14 @@ impl<'a> RequestFields<'a> {
                 // The first of several counts (RFC 7240 section 2).
                 self.wait = self.wait.or_else(|| wait(member));
             }
+        } else {
+            self.forwarded |= is_proxys(name);
         }
         Ok(())
     }
 
-    /// The same length may be repeated, a different one may not (RFC 9112 section 6.3). It may have
-    /// any number of digits; none of it is ever read, so all that matters is whether it is zero.
+    /// A length may be repeated, but not contradicted (RFC 9112 section 6.3). The content is never
+    /// read, so only zero differs from other lengths, and the number of digits has no limit.
     fn note_length(&mut self, digits: &'a [u8]) -> Result<(), Malformed> {
         if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
             return Err(Malformed);
@@ -240,14 +248,14 @@ impl<'a> RequestFields<'a> {
         }
     }
 
-    /// Whether content is announced, after what makes its framing doubtful has been refused.
+    /// Whether the head announces content. An error refuses framing that two readers could read differently.
     fn content(&self) -> Result<bool, Status> {
         let codings = &self.codings;
         if !codings.seen {
             return Ok(self.length.is_some_and(|length| !length.is_empty()));
         }
-        // Both lengths at once are how requests are smuggled; a final coding other than chunked
-        // leaves the length unknown (RFC 9112 sections 6.1 and 6.3).
+        // Smuggling works by giving both lengths; a final coding other than chunked leaves the
+        // length unknown (RFC 9112 sections 6.1 and 6.3).
         if self.length.is_some() || codings.chunked != 1 || !codings.chunked_last {
             return Err(Status::BadRequest);
         }
@@ -266,7 +274,7 @@ impl Codings {
     }
 }
 
-/// The seconds in a preference `wait=SECONDS`, quoted or not, parameters left aside (RFC 7240 section 4.3).
+/// The seconds in a preference `wait=SECONDS`, quoted or not; parameters are ignored (RFC 7240 section 4.3).
 fn wait(member: &[u8]) -> Option<u32> {
     let preference = split(member, b';').map_or(member, |(preference, _)| preference);
     let (name, value) = split(preference, b'=')?;
@@ -275,11 +283,17 @@ fn wait(member: &[u8]) -> Option<u32> {
     if !name.trim_ascii().eq_ignore_ascii_case(b"wait") || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    // More seconds than fit are more than anyone waits.
+    // A number that does not fit means "as long as it takes".
     Some(str::parse(std::str::from_utf8(digits).ok()?).unwrap_or(u32::MAX))
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 section 7.2); an empty host is allowed there.
+/// Whether a proxy adds a field of this name (RFC 7239; RFC 9110 section 7.6.3; custom).
+fn is_proxys(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 4] = [b"forwarded", b"via", b"x-real-ip", b"x-forwarded-"];
+    NAMES.iter().any(|start| after_prefix(name, start).is_some_and(|rest| rest.is_empty() || start.ends_with(b"-")))
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 section 7.2); the host may be empty there.
 fn host(value: &[u8]) -> Result<Host, Malformed> {
     let (name, port, literal) = if let Some(rest) = value.strip_prefix(b"[") {
         let (address, port) = split(rest, b']').ok_or(Malformed)?;
@@ -302,7 +316,7 @@ fn host(value: &[u8]) -> Result<Host, Malformed> {
     Ok(if literal && !name.is_empty() { Host::Literal } else { Host::Name })
 }
 
-/// What follows `prefix`, whose case does not matter.
+/// The bytes after `prefix`, in upper or lower case.
 fn after_prefix<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (start, rest) = bytes.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
@@ -313,7 +327,7 @@ fn is_request_line(byte: u8) -> bool {
     matches!(byte, b' '..=b'~')
 }
 
-/// What a registered name is made of (RFC 3986 section 3.2.2).
+/// A byte of a registered name (RFC 3986 section 3.2.2).
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
 }
@@ -325,12 +339,20 @@ mod tests {
     const OK: Result<(), Status> = Ok(());
     const BAD: Result<(), Status> = Err(Status::BadRequest);
 
-    /// What a whole request comes to: `Ok(())` for a GET of `/` from a literal host, and nothing special about it.
+    /// `Ok(())` for a plain GET of `/` with a literal host, else the status that refuses the request.
     fn verdict(head: &[u8]) -> Result<(), Status> {
         let request = parse(head)?.expect("undecided");
         assert_eq!(
             request,
-            Request { method: Method::Get, path: b"/", host: Host::Literal, wait: None, content: false, len: head.len() }
+            Request {
+                method: Method::Get,
+                path: b"/",
+                host: Host::Literal,
+                forwarded: false,
+                wait: None,
+                content: false,
+                len: head.len()
+            }
         );
         Ok(())
     }
@@ -413,8 +435,10 @@ mod tests {
             ("CONNECT / HTTP/1.1", bad),
             ("CONNECT http://127.0.0.1/ HTTP/1.1", bad),
             ("GET 127.0.0.1:443 HTTP/1.1", bad),
-            ("OPTIONS * HTTP/1.1", Ok((Method::Other, "*"))),
-            ("OPTIONS / HTTP/1.1", Ok((Method::Other, "/"))),
+            ("OPTIONS * HTTP/1.1", Ok((Method::Options, "*"))),
+            ("OPTIONS / HTTP/1.1", Ok((Method::Options, "/"))),
+            ("OPTIONS /health HTTP/1.0", Ok((Method::Options, "/health"))),
+            ("options / HTTP/1.1", Ok((Method::Other, "/"))),
             ("OPTIONS *x HTTP/1.1", bad),
             ("GET * HTTP/1.1", bad),
             ("HEAD * HTTP/1.1", bad),
@@ -659,7 +683,31 @@ mod tests {
         }
     }
 
-    /// `start`, `fill` bytes of filling, and `end`.
+    #[test]
+    fn a_request_that_a_proxy_passed_on_says_so() {
+        for (fields, expected) in [
+            ("", false),
+            ("Forwarded: for=192.0.2.1", true),
+            ("forwarded:", true),
+            ("Via: 1.1 proxy", true),
+            ("X-Real-IP: 192.0.2.1", true),
+            ("X-Forwarded-For: 192.0.2.1", true),
+            ("x-FORWARDED-proto: https", true),
+            ("X-Forwarded-: a", true),
+            ("Accept: */*\r\nX-Forwarded-Host: a\r\nConnection: close", true),
+            ("X-Forwarded: a", false),
+            ("X-Forwarde-For: a", false),
+            ("Viaduct: a", false),
+            ("X-Via: a", false),
+            ("X-Real-IPs: a", false),
+            ("User-Agent: Via Forwarded", false),
+        ] {
+            let head = ["GET / HTTP/1.1\r\nHost: a\r\n", fields, "\r\n", if fields.is_empty() { "" } else { "\r\n" }].concat();
+            assert_eq!(parse(head.as_bytes()).unwrap().unwrap().forwarded, expected, "{fields:?}");
+        }
+    }
+
+    /// `start`, then `fill` times `a`, then `end`.
     fn long(start: &str, fill: usize, end: &str) -> Vec<u8> {
         [start, &"a".repeat(fill), end].concat().into_bytes()
     }

@@ -1,4 +1,4 @@
-//! The head of an answer: what the probe parses.
+//! Parses the head of an answer, for the probe.
 
 use super::{Malformed, field, is_field_content, line, parse_text, split, version_of};
 use crate::limits::MAX_RESPONSE_HEAD;
@@ -8,35 +8,39 @@ use crate::limits::MAX_RESPONSE_HEAD;
 pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     pub(crate) reason: &'a [u8],
-    /// `Content-Length`, when there is one that fits.
+    /// `Content-Length`, when it is a number that fits.
     pub(crate) length: Option<u64>,
+    /// `Location`: where a redirect points.
+    pub(crate) location: Option<&'a [u8]>,
     /// Bytes in the head.
     pub(crate) len: usize,
 }
 
-/// The head of an answer, as strictly as it takes to be sure that it is one.
+/// Parses the head of an answer, strictly enough to be sure that it is one.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Response<'_>>, Malformed> {
     let window = bytes.get(..MAX_RESPONSE_HEAD).unwrap_or(bytes);
     let more = || if bytes.len() < MAX_RESPONSE_HEAD { Ok(None) } else { Err(Malformed) };
 
-    // What cannot become a status line is not waited for: the far side may be silent from here on.
+    // Decide at the first wrong byte: the far side may wait for us to speak next.
     let start = b"HTTP/1.";
     if !window.iter().zip(start).all(|(byte, expected)| byte == expected) {
         return Err(Malformed);
     }
     let Some((first, mut rest)) = line(window, is_field_content)? else { return more() };
     let (status, reason) = status_line(first).ok_or(Malformed)?;
-    let mut length = None;
+    let (mut length, mut location) = (None, None);
     loop {
         match line(rest, is_field_content)? {
             None => return more(),
-            Some(([], after)) => return Ok(Some(Response { status, reason, length, len: window.len() - after.len() })),
+            Some(([], after)) => return Ok(Some(Response { status, reason, length, location, len: window.len() - after.len() })),
             Some((text, after)) => {
                 rest = after;
                 let (name, value) = field(text)?;
-                // `parse` would take a sign.
+                // `parse` would accept a sign.
                 if name.eq_ignore_ascii_case(b"content-length") && value.iter().all(u8::is_ascii_digit) {
                     length = parse_text(value);
+                } else if name.eq_ignore_ascii_case(b"location") {
+                    location = Some(value);
                 }
             }
         }
@@ -102,8 +106,9 @@ mod tests {
         ] {
             for end in ["\r\n", "\n"] {
                 let head = [line, end, end].concat();
-                let expected = expected
-                    .map(|(status, reason)| Some(Response { status, reason: reason.as_bytes(), length: None, len: head.len() }));
+                let expected = expected.map(|(status, reason)| {
+                    Some(Response { status, reason: reason.as_bytes(), length: None, location: None, len: head.len() })
+                });
                 assert_eq!(parse(head.as_bytes()), expected.ok_or(Malformed), "{line:?}");
             }
         }
@@ -117,7 +122,7 @@ mod tests {
             ("Content-Length: 12\r\n", ok(Some(12))),
             ("content-length:\t12 \r\nX: \u{e9}\r\n", ok(Some(12))),
             ("Content-Length: 18446744073709551615\r\n", ok(Some(u64::MAX))),
-            // A length that is none does not matter: the status is known, and the connection is closed after it.
+            // A malformed length does no harm: the status is known, and the answer ends with the connection.
             ("Content-Length: 18446744073709551616\r\n", ok(None)),
             ("Content-Length: x\r\n", ok(None)),
             ("Content-Length: -1\r\n", ok(None)),
@@ -134,6 +139,21 @@ mod tests {
         ] {
             let head = ["HTTP/1.1 200 OK\r\n", fields, "\r\n"].concat();
             assert_eq!(parse(head.as_bytes()).map(|response| response.unwrap().length), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_redirects_location_is_read() {
+        for (fields, expected) in [
+            ("Location: http://a/b\r\n", Some("http://a/b")),
+            ("location:\t/b \r\nX: y\r\n", Some("/b")),
+            ("Location:\r\n", Some("")),
+            ("Content-Location: /c\r\n", None),
+            ("", None),
+        ] {
+            let head = ["HTTP/1.1 302 Found\r\n", fields, "\r\n"].concat();
+            let location = parse(head.as_bytes()).unwrap().unwrap().location;
+            assert_eq!(location, expected.map(str::as_bytes), "{fields:?}");
         }
     }
 

@@ -72,7 +72,7 @@ pub(super) fn write(event: &Event<'_>) {
     LOST.fetch_add(1, Ordering::Relaxed);
 }
 
-fn line(event: &Event<'_>) -> String {
+pub(super) fn line(event: &Event<'_>) -> String {
     let (priority, word) = match event.level() {
         Level::Debug => ("<7>", "debug"),
         Level::Info => ("<6>", "info"),

@@ -43,8 +43,8 @@ pub(crate) enum Patience<'a> {
     Brief(Instant),
     /// A thread of the waiting room waits as long as the connection's own deadlines allow.
     InRoom(&'a WaitingPlace),
-    /// An acceptor waits this long for the client, since there is no other thread; it does not wait for
-    /// the connector.
+    /// An acceptor waits this long for the client, and as long as it takes for the connector, since there is
+    /// no other thread.
     Alone(Duration),
 }
 
@@ -84,6 +84,10 @@ impl Connection {
             self.answer_with(answer);
             self.prepare(patience)?;
         }
+        if let Patience::InRoom(place) = patience {
+            // Whatever is left depends on the client, which may ask again before the place is given back.
+            place.stays_idle(self.network(), Arc::clone(&self.stream));
+        }
         self.write(patience)?;
         if self.more_to_come { self.linger(patience) } else { Ok(()) }
     }
@@ -101,8 +105,7 @@ impl Connection {
     fn decide(&self, checks: &Arc<Checks>, question: &Question, patience: Patience<'_>) -> Option<Vec<u8>> {
         match patience {
             Patience::Brief(_) => response::known(checks, question, self.peer),
-            Patience::InRoom(_) => Some(response::wait(checks, question, self.peer)),
-            Patience::Alone(_) => Some(response::without_waiting(checks, question, self.peer, &CheckError::NoThread)),
+            Patience::InRoom(_) | Patience::Alone(_) => Some(response::wait(checks, question, self.peer)),
         }
     }
 
@@ -203,7 +206,6 @@ impl Connection {
         }
         let stream = &*self.stream;
         if stream.shutdown(Shutdown::Write).is_ok() {
-            let _idle = patience.place().map(|place| self.becomes_idle(place));
             let mut discarded = [0; 4096];
             while matches!(Timed { stream, deadline: self.deadline }.read(&mut discarded), Ok(1..)) {}
         }

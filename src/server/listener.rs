@@ -147,3 +147,99 @@ impl Meaning {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::thread;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn listeners(address: &str) -> Listeners {
+        Listeners::bind(address.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(baton_portable_shutdown)))]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn shutting_down_ends_every_accept_and_refuses_what_comes() {
+        let listeners = listeners("127.0.0.1:0");
+        let stopper = listeners.stopper().unwrap();
+        let accepting: Vec<_> = (0..3)
+            .map(|_| {
+                let socket = Arc::clone(&listeners.sockets[0]);
+                thread::spawn(move || socket.accept().map(drop))
+            })
+            .collect();
+        // A connection that is accepted shows that one thread accepts; the others do or will.
+        TcpStream::connect(listeners.address).unwrap().write_all(b"x").unwrap();
+        assert!(stopper.shut_down());
+        let results: Vec<_> = accepting.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(results.iter().filter(|result| result.is_err()).count() >= 2);
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            assert_eq!(Meaning::of(error), Meaning::Failed);
+        }
+        assert!(TcpStream::connect_timeout(&listeners.address, PATIENCE).is_err());
+    }
+
+    #[test]
+    #[cfg(baton_portable_shutdown)]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_poke_ends_one_accept_and_the_last_acceptor_closes_the_socket() {
+        let mut listeners = listeners("127.0.0.1:0");
+        let stopper = listeners.stopper().unwrap();
+        let socket = listeners.sockets.pop().unwrap();
+        let accepting = thread::spawn(move || socket.accept().map(drop));
+        assert!(!stopper.shut_down());
+        stopper.poke(PATIENCE);
+        accepting.join().unwrap().unwrap();
+        assert!(TcpStream::connect_timeout(&listeners.address, PATIENCE).is_err());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn all_addresses_are_those_of_both_families() {
+        let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
+        for address in ["0.0.0.0:0", "[::]:0"] {
+            let listeners = listeners(address);
+            let port = listeners.address.port();
+            for (client, reached) in [("127.0.0.1", true), ("[::1]", has_ipv6)] {
+                let connected = TcpStream::connect(format!("{client}:{port}"));
+                assert_eq!(connected.is_ok(), reached, "{client} to {address}: {connected:?}");
+            }
+            assert_eq!(listeners.address.is_ipv6(), has_ipv6, "{}", listeners.address);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn an_address_that_is_taken_is_an_error() {
+        for address in ["127.0.0.1", "0.0.0.0", "[::]"] {
+            let first = listeners(&format!("{address}:0"));
+            let second = Listeners::bind(format!("{address}:{}", first.address.port()).parse().unwrap());
+            assert_eq!(second.unwrap_err().kind(), ErrorKind::AddrInUse, "{address}");
+        }
+    }
+
+    #[test]
+    fn errors_of_accept_mean_what_the_system_says_of_them() {
+        const EPERM: i32 = 1;
+        const EINVAL: i32 = 22;
+        const EMFILE: i32 = 24;
+        for (error, meaning) in [
+            (io::Error::from(ErrorKind::ConnectionAborted), Meaning::Gone),
+            (io::Error::from(ErrorKind::Interrupted), Meaning::Gone),
+            (io::Error::from(ErrorKind::InvalidInput), Meaning::Gone),
+            (io::Error::from(ErrorKind::OutOfMemory), Meaning::Exhausted),
+            #[cfg(unix)]
+            (io::Error::from_raw_os_error(EMFILE), Meaning::Exhausted),
+            #[cfg(unix)]
+            (io::Error::from_raw_os_error(EPERM), Meaning::Unknown),
+            #[cfg(unix)]
+            (io::Error::from_raw_os_error(EINVAL), Meaning::Failed),
+        ] {
+            assert_eq!(Meaning::of(&error), meaning, "{error}");
+        }
+    }
+}

@@ -16,13 +16,16 @@ pub(crate) struct Question {
     method: Method,
     endpoint: Option<Endpoint>,
     host: Host,
+    forwarded: bool,
     wait: Option<Duration>,
 }
 
 impl From<Request<'_>> for Question {
     fn from(request: Request<'_>) -> Question {
         let wait = request.wait.map(|seconds| Duration::from_secs(seconds.into()));
-        Question { method: request.method, endpoint: Endpoint::from_path(request.path), host: request.host, wait }
+        // `OPTIONS *` asks whether the server is there (RFC 9110 section 9.3.7), and so does /live.
+        let endpoint = if request.path == b"*" { Some(Endpoint::Live) } else { Endpoint::from_path(request.path) };
+        Question { method: request.method, endpoint, host: request.host, forwarded: request.forwarded, wait }
     }
 }
 
@@ -58,23 +61,23 @@ impl Question {
     fn endpoint(&self) -> Result<Endpoint, Status> {
         match self.method {
             Method::Other => Err(Status::MethodNotAllowed),
-            Method::Get | Method::Head => self.endpoint.ok_or(Status::NotFound),
+            Method::Get | Method::Head | Method::Options => self.endpoint.ok_or(Status::NotFound),
         }
     }
 }
 
 fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
     let endpoint = question.endpoint.unwrap_or_default();
-    // A web page can point a name of its own at our loopback address and read what we say; it cannot keep
-    // that name out of Host.
-    let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal;
+    // A web page can point a name of its own at our loopback address and read the answer, but it cannot
+    // keep that name out of Host. A forwarded request has its client elsewhere.
+    let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal && !question.forwarded;
     let reason = verdict.as_ref().err().map(ToString::to_string);
     let details = verdict.as_ref().err().map(|error| details(endpoint, error, trusted, reason.as_deref().unwrap_or_default()));
     let status = if details.is_none() { Status::Ok } else { Status::Unavailable };
     let now = SystemTime::now();
     let mut text = String::with_capacity(USUAL_BODY);
     body(&mut text, endpoint, now, details);
-    respond(status, now, &text, question.head_only())
+    respond(status, question.method == Method::Options, now, &text, question.head_only())
 }
 
 /// Bytes of memory for a body that is not about a failure.
@@ -96,14 +99,22 @@ fn details<'a>(endpoint: Endpoint, error: &CheckError, trusted: bool, reason: &'
 
 /// An answer that is not about the connector.
 pub(crate) fn refuse(status: Status, head_only: bool) -> Vec<u8> {
-    respond(status, SystemTime::now(), &["{\"error\":\"", status.line(), "\"}\n"].concat(), head_only)
+    let mut text = ["{\"error\":\"", status.line()].concat();
+    if status == Status::NotFound {
+        for (place, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            text.push_str(if place == 0 { "\",\"endpoints\":\"" } else { ", " });
+            text.push_str(endpoint.path());
+        }
+    }
+    text.push_str("\"}\n");
+    respond(status, status == Status::MethodNotAllowed, SystemTime::now(), &text, head_only)
 }
 
-fn respond(status: Status, now: SystemTime, body: &str, head_only: bool) -> Vec<u8> {
+fn respond(status: Status, allow: bool, now: SystemTime, body: &str, head_only: bool) -> Vec<u8> {
     let mut date = String::with_capacity(32);
     http_date(&mut date, now);
     let mut out = Vec::with_capacity(USUAL_ANSWER.max(body.len() + 256));
-    response_head(&mut out, status, &date, body.len());
+    response_head(&mut out, status, allow, &date, body.len());
     if !head_only {
         out.extend_from_slice(body.as_bytes());
     }
@@ -141,14 +152,14 @@ fn body(out: &mut String, endpoint: Endpoint, now: SystemTime, failure: Option<D
 }
 
 /// A whole answer but for the body itself, which comes after it unless the request was HEAD.
-/// `date` is the HTTP date (RFC 9110 section 6.6.1). A refused method is told which ones are not.
-fn response_head(out: &mut Vec<u8>, status: Status, date: &str, body_len: usize) {
+/// `date` is the HTTP date (RFC 9110 section 6.6.1). `allow` lists the methods that are answered.
+fn response_head(out: &mut Vec<u8>, status: Status, allow: bool, date: &str, body_len: usize) {
     for part in [
         "HTTP/1.1 ",
         status.line(),
         "\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\nDate: ",
         date,
-        if status == Status::MethodNotAllowed { "\r\nAllow: GET, HEAD" } else { "" },
+        if allow { "\r\nAllow: GET, HEAD, OPTIONS" } else { "" },
         "\r\nContent-Length: ",
     ] {
         out.extend_from_slice(part.as_bytes());

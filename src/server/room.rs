@@ -229,6 +229,11 @@ impl<G, H> Place<G, H> {
         Idle { place: self }
     }
 
+    /// The guest waits for its client from now on, until it leaves.
+    pub(crate) fn stays_idle(&self, network: Network, handle: H) {
+        self.room.lock().slots.becomes_idle(self.id, network, handle);
+    }
+
     /// The guest was told to go.
     pub(crate) fn is_evicted(&self) -> bool {
         self.room.lock().slots.is_evicted(self.id)
@@ -258,5 +263,126 @@ impl<G, H> Drop for Idle<'_, G, H> {
         self.place.room.lock().slots.becomes_active(self.place.id);
         // Draining waits for that.
         self.place.room.left.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    const HERE: Network = Network::Loopback;
+
+    type Names = Room<u32, u32>;
+
+    /// A room with that many places, and nobody in it but two acceptors.
+    fn room(capacity: usize) -> Arc<Names> {
+        Arc::new(Room::new(capacity, 2))
+    }
+
+    /// Admits an idle guest; its handle is its name.
+    fn admit(room: &Names, name: u32) -> Admitted<u32> {
+        room.admit(name, HERE, Some(name)).unwrap_or_else(|name| panic!("no place for {name}"))
+    }
+
+    /// Admits a guest, and takes it on as the thread that is started for it would.
+    fn serve(room: &Arc<Names>, name: u32) -> Place<u32, u32> {
+        assert!(admit(room, name).start_thread);
+        let (guest, place) = room.next().unwrap();
+        assert_eq!(guest, name);
+        place
+    }
+
+    #[test]
+    fn each_guest_has_a_thread_until_all_places_are_taken() {
+        let room = room(3);
+        let places: Vec<_> = (0..3).map(|name| serve(&room, name)).collect();
+        let admitted = admit(&room, 3);
+        assert_eq!((admitted.evicted, admitted.start_thread), (Some(0), false));
+        assert!(places[0].is_evicted() && !places[1].is_evicted());
+        drop(places);
+        assert_eq!(room.next().map(|(name, _)| name), Some(3), "the thread of an evicted guest serves the new one");
+    }
+
+    #[test]
+    fn a_guest_that_is_being_answered_keeps_its_place() {
+        let room = room(2);
+        let places: Vec<_> = (0..2).map(|name| serve(&room, name)).collect();
+        let idle: Vec<_> = places.iter().enumerate().map(|(name, place)| place.idle(HERE, name as u32)).collect();
+        drop(idle);
+        assert_eq!(room.admit(2, HERE, Some(2)).unwrap_err(), 2);
+        let _idle = places[1].idle(HERE, 1);
+        assert_eq!(admit(&room, 3).evicted, Some(1));
+    }
+
+    #[test]
+    fn without_a_thread_a_guest_gets_the_thread_of_another_or_comes_back() {
+        let room = room(8);
+        let first = serve(&room, 1);
+        assert!(admit(&room, 2).start_thread);
+        assert!(matches!(room.thread_not_started(), WithoutThread::Evict(1)));
+        drop(first);
+        let (second, _place) = room.next().unwrap();
+        assert_eq!(second, 2);
+        // The only guest with a thread is active now.
+        room.lock().slots.becomes_active(2);
+        assert!(room.admit(3, HERE, None).unwrap().start_thread);
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(3)));
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open(), state.queue.len()), (1, 1, 0));
+    }
+
+    #[test]
+    fn the_first_guest_without_a_thread_comes_back() {
+        let room = room(8);
+        assert!(admit(&room, 1).start_thread);
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(1)));
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_thread_that_waits_takes_the_next_guest() {
+        let room = room(8);
+        assert!(admit(&room, 1).start_thread);
+        thread::scope(|scope| {
+            let served = scope.spawn(|| [room.next(), room.next()].map(|next| next.map(|(name, _)| name)));
+            while room.lock().waiting_threads == 0 {
+                thread::yield_now();
+            }
+            assert!(!admit(&room, 2).start_thread);
+            assert_eq!(served.join().unwrap(), [Some(1), Some(2)]);
+        });
+    }
+
+    #[test]
+    fn draining_evicts_those_who_are_idle_and_waits_for_the_others() {
+        let room = room(8);
+        let places: Vec<_> = (1..4).map(|name| serve(&room, name)).collect();
+        room.lock().slots.becomes_active(2);
+        room.close();
+        (0..2).for_each(|_| room.acceptor_left());
+        assert_eq!(room.wait_for_idle(Instant::now()), [1, 3]);
+        thread::scope(|scope| {
+            let ended = scope.spawn(|| room.wait_until_empty(Instant::now() + Duration::from_secs(60)));
+            drop(places);
+            (0..3).for_each(|_| assert!(room.next().is_none()));
+            ended.join().unwrap();
+        });
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_departure_is_noticed_although_its_place_is_taken_again() {
+        let room = room(1);
+        let place = serve(&room, 1);
+        let (evicted, departures) = room.evict();
+        assert_eq!(evicted, Some(1));
+        let admitted = admit(&room, 2);
+        assert!(admitted.evicted.is_none());
+        drop(place);
+        // Returns at once: the guest left before anybody waited.
+        room.wait_for_departure(departures, Duration::from_secs(3600));
     }
 }

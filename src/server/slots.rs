@@ -18,6 +18,8 @@ pub(crate) struct Slots<C> {
     evicting: Vec<Id>,
     /// Oldest first.
     idle: Vec<Idle<C>>,
+    /// How many idle connections each network has, this machine included.
+    networks: Vec<(Network, usize)>,
 }
 
 #[derive(Debug)]
@@ -28,7 +30,7 @@ struct Idle<C> {
 }
 
 /// Where a client comes from, as far as eviction distinguishes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
     Loopback,
     /// An IPv4 address, or the first 64 bits of an IPv6 one: one client can have all addresses below them.
@@ -47,7 +49,7 @@ impl Network {
 
 impl<C> Slots<C> {
     pub(crate) fn new(capacity: usize) -> Slots<C> {
-        Slots { capacity, last_id: 0, open: 0, evicting: Vec::new(), idle: Vec::new() }
+        Slots { capacity, last_id: 0, open: 0, evicting: Vec::new(), idle: Vec::new(), networks: Vec::new() }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -70,19 +72,32 @@ impl<C> Slots<C> {
         let is_idle = self.idle.get(at).is_some_and(|idle| idle.id == id);
         if !is_idle && !self.is_evicted(id) {
             self.idle.insert(at, Idle { id, network, handle });
+            match self.networks.iter_mut().find(|(other, _)| *other == network) {
+                Some((_, count)) => *count += 1,
+                None => self.networks.push((network, 1)),
+            }
         }
     }
 
     /// The connection is taken off the list of idle ones, to be put back.
     pub(crate) fn take_idle(&mut self, id: Id) -> Option<(Network, C)> {
         let at = self.idle.iter().position(|idle| idle.id == id)?;
-        let idle = self.idle.remove(at);
+        let idle = self.remove_idle(at);
         Some((idle.network, idle.handle))
+    }
+
+    fn remove_idle(&mut self, at: usize) -> Idle<C> {
+        let idle = self.idle.remove(at);
+        for (network, count) in &mut self.networks {
+            *count -= usize::from(*network == idle.network);
+        }
+        self.networks.retain(|(_, count)| *count > 0);
+        idle
     }
 
     /// The connection does not wait for its client any longer.
     pub(crate) fn becomes_active(&mut self, id: Id) {
-        self.idle.retain(|idle| idle.id != id);
+        drop(self.take_idle(id));
     }
 
     /// The connection is closed.
@@ -95,14 +110,10 @@ impl<C> Slots<C> {
     /// Takes a place from an idle connection, which has to be told to go: the oldest one of the remote
     /// network that has the most idle connections, or else the oldest one from this machine.
     pub(crate) fn evict(&mut self) -> Option<C> {
-        let mut remote: Vec<Network> =
-            self.idle.iter().map(|idle| idle.network).filter(|network| *network != Network::Loopback).collect();
-        remote.sort_unstable();
-        // Of equal counts the last one counts, which is as good as any other.
-        let largest = remote.chunk_by(|a, b| a == b).max_by_key(|chunk| chunk.len()).and_then(|chunk| chunk.first());
-        let network = *largest.unwrap_or(&Network::Loopback);
+        let remote = self.networks.iter().filter(|(network, _)| *network != Network::Loopback);
+        let network = remote.max_by_key(|(_, count)| *count).map_or(Network::Loopback, |(network, _)| *network);
         let at = self.idle.iter().position(|idle| idle.network == network)?;
-        let idle = self.idle.remove(at);
+        let idle = self.remove_idle(at);
         self.evicting.push(idle.id);
         Some(idle.handle)
     }

@@ -30,6 +30,7 @@ struct State {
     health: Option<bool>,
     ready: Option<bool>,
     queue: VecDeque<Change>,
+    queued_bytes: usize,
     emitting: bool,
 }
 
@@ -40,8 +41,14 @@ struct Change {
     failure: Option<String>,
 }
 
-/// Changes that wait at most, while the owner's function blocks. Beyond it the oldest are lost.
-const MAX_QUEUED: usize = 16;
+impl Change {
+    fn bytes(&self) -> usize {
+        size_of::<Change>() + self.failure.as_ref().map_or(0, String::len)
+    }
+}
+
+/// Bytes of changes that wait at most, while the owner's function blocks. Beyond it the oldest are lost.
+const MAX_QUEUED_BYTES: usize = 256 * 1024;
 
 impl Transitions {
     pub(crate) fn new(log: Log) -> Transitions {
@@ -62,10 +69,12 @@ impl Transitions {
             Check::Ready => &mut state.ready,
         };
         if last.replace(failure.is_none()) != Some(failure.is_none()) {
-            if state.queue.len() >= MAX_QUEUED {
-                state.queue.pop_front();
+            let change = Change { check, failure };
+            state.queued_bytes += change.bytes();
+            state.queue.push_back(change);
+            while state.queued_bytes > MAX_QUEUED_BYTES && state.queue.len() > 1 {
+                state.queued_bytes -= state.queue.pop_front().map_or(0, |oldest| oldest.bytes());
             }
-            state.queue.push_back(Change { check, failure });
         }
     }
 
@@ -76,6 +85,7 @@ impl Transitions {
             return;
         }
         while let Some(change) = state.queue.pop_front() {
+            state.queued_bytes -= change.bytes();
             drop(state);
             let reason = change.failure.as_deref();
             self.log.emit(&match (change.check, reason) {
@@ -91,5 +101,39 @@ impl Transitions {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    #[test]
+    fn only_changes_are_logged_and_a_blocked_log_loses_the_oldest() {
+        let (logged, events) = mpsc::channel();
+        let (open, gate) = mpsc::channel::<()>();
+        let (logged, gate) = (Mutex::new(logged), Mutex::new(gate));
+        let log = Log(Arc::new(move |event: &Event<'_>| {
+            logged.lock().unwrap().send(event.to_string().len()).unwrap();
+            let _ = gate.lock().unwrap().recv();
+        }));
+        let transitions = Transitions::new(log);
+        thread::scope(|scope| {
+            scope.spawn(|| transitions.report(Check::Health, None));
+            events.recv().unwrap();
+            // The log blocks, and so does nobody else.
+            for size in [200_000, 100_000, 50_000] {
+                transitions.report(Check::Ready, Some("x".repeat(size)));
+                transitions.report(Check::Ready, Some("the same verdict again".into()));
+                transitions.report(Check::Ready, None);
+            }
+            drop(open);
+        });
+        drop(transitions);
+        let ready = Event::Ready.to_string().len();
+        let not_ready = |size: usize| Event::NotReady { reason: "" }.to_string().len() + size;
+        assert_eq!(events.iter().collect::<Vec<_>>(), [ready, not_ready(100_000), ready, not_ready(50_000), ready]);
     }
 }

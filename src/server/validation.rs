@@ -15,7 +15,7 @@ use super::transitions::{Check, Transitions};
 use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, milliseconds};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, OVERDUE};
 use crate::limits::{ANSWER_MARGIN, MAX_ERROR_TEXT};
 use crate::log::Log;
 use crate::spawn::spawn;
@@ -45,7 +45,7 @@ impl fmt::Display for CheckError {
             CheckError::Draining => f.write_str("the connector is shutting down"),
             CheckError::Busy => f.write_str("too many requests are waiting for the connector"),
             CheckError::NoThread => f.write_str("the system has no thread for this request"),
-            CheckError::Overdue(age) => write!(f, "validation has not finished after {} ms", milliseconds(*age)),
+            CheckError::Overdue(age) => write!(f, "{OVERDUE} after {} ms", milliseconds(*age)),
             CheckError::Reported(text) => f.write_str(text),
         }
     }

@@ -105,7 +105,9 @@ fn requests_are_read_as_the_reference_reads_them() {
         ("POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "405 Method Not Allowed"),
         ("DELETE /health HTTP/1.1\r\nHost: a\r\n\r\n", "405 Method Not Allowed"),
         ("FOO /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", "405 Method Not Allowed"),
-        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "405 Method Not Allowed"),
+        ("OPTIONS /live HTTP/1.0\r\n\r\n", "200 OK"),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK"),
+        ("OPTIONS / HTTP/1.0\r\n\r\n", "404 Not Found"),
         ("get /live HTTP/1.1\r\nHost: a\r\n\r\n", "405 Method Not Allowed"),
         ("POST /live HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "501 Not Implemented"),
         (&big, "431 Request Header Fields Too Large"),
@@ -122,9 +124,11 @@ fn requests_are_read_as_the_reference_reads_them() {
         let answer = client::answer(stream);
         let (head, body) = timeless(before, &answer);
         assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{shown:?}: {head}");
-        assert_eq!(answer.field("Allow"), (answer.status == 405).then_some("GET, HEAD"), "{shown:?}");
+        let allow = answer.status == 405 || request.starts_with("OPTIONS") && answer.status == 200;
+        assert_eq!(answer.field("Allow"), allow.then_some("GET, HEAD, OPTIONS"), "{shown:?}");
         let expected = match answer.status {
             200 => "{\"status\":\"alive\",\"timestamp\":\"TS\"}\n".into(),
+            404 => "{\"error\":\"404 Not Found\",\"endpoints\":\"/health, /ready, /live\"}\n".into(),
             _ => format!("{{\"error\":\"{status}\"}}\n"),
         };
         assert_eq!(body, expected, "{shown:?}");
@@ -150,6 +154,10 @@ fn the_reason_is_for_those_who_address_us_as_ourselves() {
         ("HTTP/1.1\r\nHost: localhost.evil.example".into(), false),
         ("HTTP/1.1\r\nHost: 127.0.0.1.evil.example".into(), false),
         ("HTTP/1.1\r\nHost:".into(), false),
+        ("HTTP/1.1\r\nHost: localhost\r\nForwarded: for=192.0.2.1".into(), false),
+        ("HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.1".into(), false),
+        ("HTTP/1.1\r\nHost: localhost\r\nVia: 1.1 proxy".into(), false),
+        ("HTTP/1.1\r\nHost: localhost\r\nX-Real-IP: 192.0.2.1".into(), false),
         ("HTTP/1.0".into(), false),
         ("HTTP/1.0\r\nHost: localhost".into(), true),
     ] {

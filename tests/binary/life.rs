@@ -130,11 +130,10 @@ fn while_it_connects_it_is_alive_and_not_ready() {
     assert_answer(address, "/ready", "503 Service Unavailable", &["{\"status\":\"not_ready\",", ABSENT].concat());
     assert_answer(address, "/health", "503 Service Unavailable", &["{\"status\":\"unhealthy\",", ABSENT].concat());
     daemon.probe(&["--endpoint=live"]).succeeded_with("alive\n");
-    for (argument, word) in [("--endpoint=ready", "not_ready"), ("--endpoint=health", "unhealthy")] {
+    for argument in ["--endpoint=ready", "--endpoint=health"] {
         let outcome = daemon.probe(&[argument]);
-        let start = format!(": status 503 Service Unavailable: {{\"status\":\"{word}\",\"timestamp\":\"");
         let complaint = outcome.complaint();
-        assert!(complaint.contains(&start) && complaint.ends_with("failed to get connector client\"}}"), "{complaint}");
+        assert!(complaint.ends_with(": status 503 Service Unavailable: failed to get connector client"), "{complaint}");
     }
 
     // It is given what it waits for.
@@ -341,11 +340,9 @@ fn a_validation_that_hangs_is_an_answer_in_time() {
     let reason = json.at("details.validation_error").unwrap_or_default();
     assert!(answer.status == 503 && reason.starts_with("validation has not finished after "), "{answer:?}");
     assert_eq!((daemon.get("/ready").status, daemon.get("/live").status), (200, 200));
-    // So is the probe: a text rather than a timeout.
-    let outcome = until("a reason", || {
-        Some(daemon.probe(&["--timeout=3"])).filter(|outcome| outcome.complaint().contains("validation has not finished after "))
-    });
-    assert!(outcome.complaint().contains("status 503 Service Unavailable: {\"status\":\"unhealthy\""), "{outcome:?}");
+    // So is the probe: a text rather than a timeout, and without a time that differs from probe to probe.
+    let expected = ": status 503 Service Unavailable: connector validation failed: validation has not finished";
+    until("a reason", || daemon.probe(&["--timeout=3"]).complaint().ends_with(expected).then_some(()));
 
     // It is asked only once, and recovers when it can.
     source.put("passwd", PASSWD);

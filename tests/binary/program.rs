@@ -103,7 +103,7 @@ impl Drop for Running {
 }
 
 /// What became of a program that ended on its own.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Outcome {
     /// `None` for one that a signal killed.
     pub(crate) code: Option<i32>,

@@ -2,7 +2,11 @@
 //! same program with one test in it.
 
 use std::env;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
+
+use crate::wait::until;
 
 const CHILD: &str = "BATON_TEST_ALONE";
 
@@ -36,4 +40,32 @@ pub(crate) fn resident_bytes() -> Option<usize> {
     const PAGE: usize = 4096;
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     Some(pages.split(' ').nth(1)?.parse::<usize>().ok()? * PAGE)
+}
+
+/// Waits until every other thread of this process sleeps and none has run between two looks: whatever
+/// was sent has then been dealt with as far as it can be. Returns at once where the system cannot tell.
+#[track_caller]
+pub(crate) fn until_all_sleep() {
+    let mut before = None;
+    until("every other thread to sleep", || {
+        let Some(now) = sleepers() else { return !Path::new("/proc/thread-self/status").exists() };
+        let same = before.as_ref() == Some(&now);
+        before = Some(now);
+        same
+    });
+}
+
+/// Every other thread with its numbers of context switches, if all of them sleep.
+fn sleepers() -> Option<Vec<(OsString, Vec<String>)>> {
+    let own = std::fs::read_link("/proc/thread-self").ok()?.file_name()?.to_owned();
+    let others = std::fs::read_dir("/proc/self/task").ok()?.map(|task| task.map(|task| task.file_name()));
+    let others = others.filter(|name| name.as_ref().is_ok_and(|name| *name != own));
+    let switches = others.map(|name| {
+        let name = name.ok()?;
+        let status = std::fs::read_to_string(Path::new("/proc/self/task").join(&name).join("status")).ok()?;
+        let sleeps = status.lines().any(|line| line.starts_with("State:\tS"));
+        let counts = status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect();
+        sleeps.then_some((name, counts))
+    });
+    switches.collect()
 }

@@ -47,7 +47,8 @@ fn what_is_no_request_is_refused_with_the_right_status() {
         (b"GET /live HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         (b"GET /live HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"GET /live HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
-        (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"OPTIONS /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        (b"options /live HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (b"get /live HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (b"DELETE /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 405),
@@ -64,7 +65,7 @@ fn what_is_no_request_is_refused_with_the_right_status() {
     ] {
         let answer = ask(server.address(), request);
         assert_eq!(answer.status, status, "{}", request.escape_ascii());
-        assert_eq!(answer.field("Allow"), (status == 405).then_some("GET, HEAD"));
+        assert_eq!(answer.field("Allow"), (status == 405).then_some("GET, HEAD, OPTIONS"));
         assert_eq!(answer.field("Content-Length"), Some(&*answer.body.len().to_string()));
         assert_eq!(answer.field("Connection"), Some("close"));
         assert!(!answer.body.contains("HTTP/1.1"), "{answer:?}");
@@ -74,6 +75,57 @@ fn what_is_no_request_is_refused_with_the_right_status() {
         }
     }
     assert_eq!(server.events(), [""; 0]);
+}
+
+#[test]
+fn options_asks_like_get_and_learns_which_methods_there_are() {
+    let server = Server::with(Scripted::validate(|| Err("boom".into())), |_| {});
+    for (request, status, word) in [
+        // What HAProxy's `option httpchk /health` sends.
+        ("OPTIONS /health HTTP/1.0\r\n\r\n", 503, "unhealthy"),
+        ("OPTIONS /health HTTP/1.1\r\nHost: a\r\n\r\n", 503, "unhealthy"),
+        ("OPTIONS /ready HTTP/1.0\r\n\r\n", 200, "ready"),
+        ("OPTIONS /live?a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 200, "alive"),
+        ("OPTIONS http://a/live HTTP/1.1\r\nHost: a\r\n\r\n", 200, "alive"),
+        // The server as a whole: is it there?
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200, "alive"),
+    ] {
+        let answer = ask(server.address(), request);
+        assert_eq!((answer.status, answer.at("status").as_deref()), (status, Some(word)), "{request:?}");
+        assert_eq!(answer.field("Allow"), Some("GET, HEAD, OPTIONS"), "{request:?}");
+        assert_eq!(answer.field("Content-Length"), Some(&*answer.body.len().to_string()), "{request:?}");
+    }
+    assert_eq!(get(server.address(), "/live").field("Allow"), None);
+}
+
+#[test]
+fn a_path_that_is_none_of_ours_is_answered_with_those_that_are() {
+    let server = server();
+    let body = "{\"error\":\"404 Not Found\",\"endpoints\":\"/health, /ready, /live\"}\n";
+    assert_eq!(get(server.address(), "/healthz").body, body);
+}
+
+#[test]
+fn a_request_that_a_proxy_passed_on_gets_no_reason() {
+    let server = Server::with(Scripted::validate(|| Err("boom".into())), |_| {});
+    for (fields, told) in [
+        ("", true),
+        ("Forwarded: for=192.0.2.1\r\n", false),
+        ("Via: 1.1 proxy\r\n", false),
+        ("x-real-ip: 192.0.2.1\r\n", false),
+        ("X-Forwarded-For: 127.0.0.1\r\n", false),
+        ("X-Forwarded-Proto: http\r\n", false),
+        ("X-Forwarded:\r\nX-Via: proxy\r\n", true),
+    ] {
+        for method in ["GET", "OPTIONS"] {
+            let answer = ask(server.address(), format!("{method} /health HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
+            assert_eq!(
+                (answer.status, answer.at("details.validation_error").as_deref()),
+                (503, told.then_some("boom")),
+                "{fields:?}"
+            );
+        }
+    }
 }
 
 #[test]

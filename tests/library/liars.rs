@@ -1,13 +1,14 @@
 //! The probe, asking servers that say anything.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use baton_health::{Endpoint, Phase, Probe, ProbeError, ProbeFailure};
+use baton_health::{Endpoint, Phase, Probe, ProbeError, ProbeErrorKind};
 
+use crate::scripted::{Gate, Scripted, Server};
 use crate::wait::PATIENCE;
 
 /// Long enough that no honest exchange is cut short by it, short enough to be waited out.
@@ -21,7 +22,10 @@ struct Liar {
 
 impl Liar {
     fn new(lie: impl FnOnce(&mut TcpStream) + Send + 'static) -> Liar {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Liar::on(TcpListener::bind("127.0.0.1:0").unwrap(), lie)
+    }
+
+    fn on(listener: TcpListener, lie: impl FnOnce(&mut TcpStream) + Send + 'static) -> Liar {
         let address = listener.local_addr().unwrap();
         let thread = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
@@ -55,7 +59,7 @@ impl Liar {
 /// What the probe makes of those bytes, and the end of the connection after them.
 fn verdict_of(bytes: impl AsRef<[u8]> + Send + 'static) -> Result<(), String> {
     let verdict = Liar::new(move |stream| stream.write_all(bytes.as_ref()).unwrap()).ask(PATIENCE);
-    verdict.map_err(|error| error.failure().to_string())
+    verdict.map_err(|error| error.kind().to_string())
 }
 
 /// Sends until the other side has had enough.
@@ -93,8 +97,199 @@ fn exactly_200_is_success() {
     }
     for code in [201, 202, 204, 206, 226, 299, 300, 301, 304, 307, 400, 404, 418, 429, 500, 503, 599, 600, 999] {
         let expected = Err(format!("status {code} Really: why"));
-        assert_eq!(verdict_of(format!("HTTP/1.1 {code} Really\r\nLocation: http://127.0.0.1/\r\n\r\nwhy")), expected);
+        assert_eq!(verdict_of(format!("HTTP/1.1 {code} Really\r\n\r\nwhy")), expected);
     }
+}
+
+#[test]
+fn a_redirect_says_where_it_points() {
+    let long = "x".repeat(300);
+    for (status, location, expected) in [
+        ("302 Found", "http://127.0.0.1/", "status 302 Found, Location http://127.0.0.1/: why"),
+        ("308 Permanent Redirect", "/ready", "status 308 Permanent Redirect, Location /ready: why"),
+        ("301", "\u{9b}2J", "status 301, Location \\x9b2J: why"),
+        ("301", &*long, &*format!("status 301, Location {}...: why", "x".repeat(256))),
+        ("301", "", "status 301: why"),
+        ("503 No", "http://127.0.0.1/", "status 503 No: why"),
+    ] {
+        let answer = format!("HTTP/1.1 {status}\r\nLocation: {location}\r\n\r\nwhy");
+        assert_eq!(verdict_of(answer), Err(expected.to_owned()), "{status} {location}");
+    }
+}
+
+/// A body in the wire format, with those details.
+fn unhealthy(timestamp: &str, details: &str) -> String {
+    format!("{{\"status\":\"unhealthy\",\"timestamp\":\"{timestamp}\",\"details\":{{{details}}}}}\n")
+}
+
+#[test]
+fn the_same_failure_has_the_same_line() {
+    let details = r#""error":"connector validation failed","validation_error":"sign-in: \u001b[2J\"no\"""#;
+    let expected = "status 503 No: connector validation failed: sign-in: \\x1b[2J\"no\"";
+    for timestamp in ["2025-01-31T12:00:00Z", "2025-01-31T12:00:01Z"] {
+        let body = unhealthy(timestamp, details);
+        let length = body.len();
+        assert_eq!(verdict_of(format!("HTTP/1.1 503 No\r\n\r\n{body}")), Err(expected.to_owned()));
+        assert_eq!(
+            verdict_of(format!("HTTP/1.1 503 No\r\nContent-Length: {length}\r\n\r\n{body}and more")),
+            Err(expected.to_owned())
+        );
+    }
+    // The longest text of our own, escaped as far as can be, is understood whole.
+    let longest = unhealthy("TS", &format!(r#""error":"e","validation_error":"{}""#, "\\u0000".repeat(1024)));
+    let shown = format!("status 503 No: e: {}", "\\x00".repeat(1024));
+    assert_eq!(verdict_of(format!("HTTP/1.1 503 No\r\n\r\n{longest}")), Err(shown));
+    // A foreign body is shown as it is.
+    for body in [&*unhealthy("TS", r#""error":1"#), r#"{"status":"unhealthy"}"#, r#"{"status":"unhealthy","timestamp":"TS","#] {
+        let expected = format!("status 503 No: {}", body.trim_end());
+        assert_eq!(verdict_of(format!("HTTP/1.1 503 No\r\n\r\n{body}")), Err(expected));
+    }
+}
+
+#[test]
+fn an_overdue_validation_has_the_same_line_every_time() {
+    let gate = Gate::new();
+    let connector = Scripted::validate({
+        let gate = gate.clone();
+        move || {
+            gate.pass();
+            Ok(())
+        }
+    });
+    let server = Server::with(connector, |config| config.validate_timeout = Duration::from_millis(1));
+    for _ in 0..3 {
+        let error = Probe::new(server.address()).run().unwrap_err();
+        let expected = "status 503 Service Unavailable: connector validation failed: validation has not finished";
+        assert_eq!(error.kind().to_string(), expected);
+        // The next answer is another number of milliseconds away.
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    gate.open();
+}
+
+/// Listeners on the same port of both families; `None` on a machine without IPv6.
+fn on_both_families() -> Option<(TcpListener, TcpListener)> {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("no IPv6 on this machine");
+        return None;
+    }
+    (0..100).find_map(|_| {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let second = TcpListener::bind((Ipv6Addr::LOCALHOST, first.local_addr().unwrap().port())).ok()?;
+        Some((first, second))
+    })
+}
+
+const UNSPECIFIED: [&str; 3] = ["0.0.0.0", "::", "::ffff:0.0.0.0"];
+
+fn at(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
+#[test]
+fn an_unspecified_address_is_asked_in_the_family_that_answers() {
+    for setting in UNSPECIFIED {
+        for family in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(family) else {
+                eprintln!("no {family} on this machine");
+                continue;
+            };
+            let asked = listener.local_addr().unwrap();
+            let liar = Liar::on(listener, |stream| stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap());
+            Probe::new(at(setting, asked.port())).timeout(PATIENCE).run().unwrap_or_else(|error| panic!("{setting}: {error}"));
+            let request = liar.thread.join().unwrap();
+            assert!(request.contains(&format!("\r\nHost: {asked}\r\n")), "{request}");
+        }
+    }
+}
+
+#[test]
+fn only_the_first_family_that_connects_is_asked() {
+    let Some((first, second)) = on_both_families() else { return };
+    let asked = first.local_addr().unwrap();
+    let liar = Liar::on(first, |_| ());
+    let error = Probe::new(at("::", asked.port())).timeout(PATIENCE).run().unwrap_err();
+    assert_eq!(error.to_string(), format!("http://{asked}/health: connection closed before the answer was complete"));
+    liar.thread.join().unwrap();
+    second.set_nonblocking(true).unwrap();
+    assert_eq!(second.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_failure_to_connect_names_both_families() {
+    // The client's own port: nothing listens there, and it is taken as long as the connection lives.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let port = client.local_addr().unwrap().port();
+    for setting in UNSPECIFIED {
+        let address = at(setting, port);
+        let error = Probe::new(address).timeout(PATIENCE).run().unwrap_err();
+        let start = format!("http://{address}/health (tried 127.0.0.1:{port} and [::1]:{port}): cannot connect: ");
+        assert!(error.to_string().starts_with(&start), "{error}");
+        let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        assert!(matches!(error.kind(), ProbeErrorKind::Connect(error) if refused(error)), "{error}");
+    }
+}
+
+/// Connections that fill the backlog, so that the next client gets no answer.
+#[cfg(target_os = "linux")]
+fn fill(listener: &TcpListener) -> Vec<TcpStream> {
+    const MANY: usize = 5000;
+    let address = listener.local_addr().unwrap();
+    let waiting: Vec<_> = (0..MANY).map_while(|_| TcpStream::connect_timeout(&address, SOON).ok()).collect();
+    assert!(waiting.len() < MANY, "there is always room");
+    waiting
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_first_family_that_says_nothing_leaves_time_for_the_second() {
+    let Some((first, second)) = on_both_families() else { return };
+    let _waiting = fill(&first);
+    let port = first.local_addr().unwrap().port();
+    let liar = Liar::on(second, |stream| stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap());
+    // Half of it passes before the second one is asked, and the other half is for a busy machine.
+    Probe::new(at("0.0.0.0", port)).timeout(Duration::from_secs(6)).run().unwrap();
+    liar.thread.join().unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_first_family_that_says_nothing_is_a_timeout_although_the_second_refuses() {
+    let first = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _waiting = fill(&first);
+    let address = at("0.0.0.0", first.local_addr().unwrap().port());
+    let error = Probe::new(address).timeout(SOON).run().unwrap_err();
+    assert!(matches!(error.kind(), ProbeErrorKind::TimedOut(Phase::Connecting, SOON)), "{error}");
+}
+
+#[test]
+fn a_host_field_names_no_zone() {
+    const LOOPBACK_INTERFACE: u32 = 1;
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        eprintln!("no IPv6 on this machine");
+        return;
+    };
+    let port = listener.local_addr().unwrap().port();
+    let liar = Liar::on(listener, |stream| stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap());
+    let zoned = SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, LOOPBACK_INTERFACE);
+    let error = Probe::new(zoned.into()).timeout(PATIENCE).run().unwrap_err();
+    // People still read which interface was meant.
+    assert_eq!(error.to_string(), format!("http://[::1%1]:{port}/health: status 503 No"));
+    let request = liar.thread.join().unwrap();
+    assert!(request.contains(&format!("\r\nHost: [::1]:{port}\r\n")), "{request}");
+}
+
+#[test]
+fn a_probe_can_be_read_back() {
+    let address = at("::", 8081);
+    let probe = Probe::new(address);
+    assert_eq!(
+        (probe.get_address(), probe.get_endpoint(), probe.get_timeout()),
+        (address, Endpoint::Health, Duration::from_secs(5))
+    );
+    let probe = probe.endpoint(Endpoint::Live).timeout(SOON);
+    assert_eq!((probe.get_address(), probe.get_endpoint(), probe.get_timeout()), (address, Endpoint::Live, SOON));
 }
 
 #[test]
@@ -129,7 +324,7 @@ fn what_is_not_http_is_no_success() {
         b"200 OK\r\n\r\n",
         b"{\"status\":\"healthy\"}\n",
         b"SSH-2.0-OpenSSH_9.2p1\r\n",
-        b"\x15\x03\x01\x00\x02\x02\x46",
+        b"\x16\x03\x01\x00\x02\x02\x46",
         b"\0\0\0\0",
         b"\xff",
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
@@ -140,6 +335,10 @@ fn what_is_not_http_is_no_success() {
         b"HTTP/1.1 200 OK\0\r\n\r\n",
     ] {
         assert_eq!(verdict_of(bytes), Err(NOT_HTTP.into()), "{}", bytes.escape_ascii());
+    }
+    for alert in [&b"\x15"[..], b"\x15\x03\x01\x00\x02\x02\x46"] {
+        let expected = "it speaks TLS, the probe speaks plain HTTP; is this the health check's port?";
+        assert_eq!(verdict_of(alert), Err(expected.into()), "{}", alert.escape_ascii());
     }
     for unfinished in ["", "H", "HTTP/1.", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nX: y\r\n"] {
         let expected = Err("connection closed before the answer was complete".into());
@@ -168,7 +367,7 @@ fn an_answer_without_end_comes_to_an_end() {
             stream.write_all(start.as_bytes()).unwrap();
             endless(stream, more.repeat(1000).as_bytes());
         });
-        assert_eq!(liar.ask(PATIENCE).unwrap_err().failure().to_string(), expected, "{start:?} {more:?}");
+        assert_eq!(liar.ask(PATIENCE).unwrap_err().kind().to_string(), expected, "{start:?} {more:?}");
     }
     // A 200 is one as soon as its head is there.
     let liar = Liar::new(|stream| {
@@ -196,8 +395,8 @@ fn silence_has_an_end_wherever_it_begins() {
                 while stream.write_all(drip.as_bytes()).is_ok() && !matches!(stream.read(&mut [0]), Ok(0)) {}
             });
             let error = liar.ask(SOON).unwrap_err();
-            assert!(matches!(error.failure(), ProbeFailure::TimedOut(Phase::Reading, SOON)), "{start:?}: {error}");
-            assert_eq!(error.failure().to_string(), "no answer within 300 ms");
+            assert!(matches!(error.kind(), ProbeErrorKind::TimedOut(Phase::Receiving, SOON)), "{start:?}: {error}");
+            assert_eq!(error.kind().to_string(), "no answer within 300 ms");
         }
     }
     // The status is known: that the text does not come makes nothing worse.
@@ -205,7 +404,7 @@ fn silence_has_an_end_wherever_it_begins() {
         stream.write_all(b"HTTP/1.1 503 No\r\nContent-Length: 100\r\n\r\nhalf").unwrap();
         silent(stream);
     });
-    assert_eq!(liar.ask(SOON).unwrap_err().failure().to_string(), "status 503 No: half");
+    assert_eq!(liar.ask(SOON).unwrap_err().kind().to_string(), "status 503 No: half");
 }
 
 #[test]
@@ -243,7 +442,7 @@ fn a_reset_is_no_success() {
     });
     let error = Probe::new(address).run().unwrap_err();
     thread.join().unwrap();
-    assert!(matches!(error.failure(), ProbeFailure::Receive(_) | ProbeFailure::Closed), "{error}");
+    assert!(matches!(error.kind(), ProbeErrorKind::Receive(_) | ProbeErrorKind::Closed), "{error}");
 }
 
 #[test]
@@ -252,10 +451,11 @@ fn nobody_there_is_said_with_what_to_do() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let error = Probe::new(address).run().unwrap_err();
-    assert!(matches!(error.failure(), ProbeFailure::Connect(_)));
+    assert!(matches!(error.kind(), ProbeErrorKind::Connect(_)));
     let text = error.to_string();
     assert!(text.starts_with(&format!("http://{address}/health: cannot connect: ")), "{text}");
-    assert!(text.ends_with("; does the connector run with its health check enabled?"), "{text}");
+    let advice = "; is the health check enabled (--health-check or BATON_HEALTH_CHECK=true), on this port and address?";
+    assert!(text.ends_with(advice), "{text}");
     assert!(std::error::Error::source(&error).is_some());
 }
 
@@ -264,20 +464,17 @@ fn nobody_there_is_said_with_what_to_do() {
 fn a_full_backlog_has_an_end() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    const MANY: usize = 5000;
-    // Connections nobody accepts, until there is no more room for them.
-    let waiting: Vec<_> = (0..MANY).map_while(|_| TcpStream::connect_timeout(&address, SOON).ok()).collect();
-    assert!(waiting.len() < MANY, "there is always room");
+    let _waiting = fill(&listener);
     let error = Probe::new(address).timeout(SOON).run().unwrap_err();
-    assert!(matches!(error.failure(), ProbeFailure::TimedOut(Phase::Connecting, SOON)), "{error}");
-    assert_eq!(error.failure().to_string(), "no connection within 300 ms");
+    assert!(matches!(error.kind(), ProbeErrorKind::TimedOut(Phase::Connecting, SOON)), "{error}");
+    assert_eq!(error.kind().to_string(), "no connection within 300 ms");
 }
 
 #[test]
 fn a_server_that_accepts_nobody_has_an_end_too() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let error = Probe::new(listener.local_addr().unwrap()).timeout(SOON).run().unwrap_err();
-    assert!(matches!(error.failure(), ProbeFailure::TimedOut(Phase::Reading, SOON)), "{error}");
+    assert!(matches!(error.kind(), ProbeErrorKind::TimedOut(Phase::Receiving, SOON)), "{error}");
 }
 
 #[test]

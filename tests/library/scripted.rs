@@ -82,22 +82,28 @@ impl Gate {
 pub(crate) struct Server {
     pub(crate) server: HealthServer,
     events: Arc<Mutex<Vec<String>>>,
+    readiness: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// With long timeouts, so that whatever a test sees was not a timeout's doing.
     pub(crate) fn start(change: impl FnOnce(&mut Config)) -> Server {
         let events = Arc::<Mutex<Vec<String>>>::default();
+        let readiness = Arc::<Mutex<Vec<String>>>::default();
         let mut config = Config::default();
         config.address.set_port(0);
         config.request_timeout = FOREVER;
         config.validate_timeout = FOREVER;
         config.on_event = Arc::new({
-            let events = Arc::clone(&events);
-            move |event: &Event<'_>| events.lock().unwrap().push(event.to_string())
+            let (events, readiness) = (Arc::clone(&events), Arc::clone(&readiness));
+            move |event: &Event<'_>| match event {
+                Event::Ready => readiness.lock().unwrap().push("ready".into()),
+                Event::NotReady { reason } => readiness.lock().unwrap().push(format!("not ready: {reason}")),
+                event => events.lock().unwrap().push(event.to_string()),
+            }
         });
         change(&mut config);
-        Server { server: HealthServer::bind(config).expect("a free port"), events }
+        Server { server: HealthServer::bind(config).expect("a free port"), events, readiness }
     }
 
     pub(crate) fn with(connector: Arc<Scripted>, change: impl FnOnce(&mut Config)) -> Server {
@@ -110,7 +116,12 @@ impl Server {
         self.server.local_addr()
     }
 
-    /// What happened, but for where it listens.
+    /// How readiness changed.
+    pub(crate) fn readiness(&self) -> Vec<String> {
+        self.readiness.lock().unwrap().clone()
+    }
+
+    /// What else happened, but for where it listens.
     pub(crate) fn events(&self) -> Vec<String> {
         let events = self.events.lock().unwrap();
         assert!(events[0].starts_with("listening address="), "{events:?}");

@@ -14,6 +14,7 @@ mod json;
 #[path = "../binary/program.rs"]
 mod program;
 
+use std::collections::VecDeque;
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
@@ -21,10 +22,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{self, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use baton_health::{Endpoint, Probe};
 use daemon::Daemon;
 
 /// One after the other, so that the log of a long episode is not about how many there were.
@@ -50,11 +52,29 @@ fn limited(limiter: &[&str]) -> Daemon {
     Daemon::start(&mut command).connected()
 }
 
+/// Tries until it is so.
+#[track_caller]
+fn until(what: &str, mut attempt: impl FnMut() -> bool) {
+    let deadline = Instant::now() + program::PATIENCE;
+    while !attempt() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::sleep(BETWEEN_REQUESTS);
+    }
+}
+
+const HALF_A_HEAD: &[u8] = b"GET /live HTTP/1.1\r\nHo";
+
+/// Leaves a running daemon so many descriptors: fewer than its server has planned with.
+fn leave(id: u32, descriptors: &str) {
+    let limited = program::run(Command::new("prlimit").args([&format!("--pid={id}"), &format!("--nofile={descriptors}:")]));
+    assert_eq!(limited.code, Some(0), "{limited:?}");
+}
+
 /// So many connections that owe the rest of their head.
 fn stall(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let stalled = (0..count).map(|_| {
         let mut stream = client::connect(address);
-        stream.write_all(b"GET /live HTTP/1.1\r\nHo").expect("room in a buffer");
+        stream.write_all(HALF_A_HEAD).expect("room in a buffer");
         stream
     });
     stalled.collect()
@@ -105,6 +125,7 @@ fn load(id: u32) -> f64 {
 fn without_descriptors_stalled_connections_give_way_and_the_trouble_passes() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
     let address = daemon.address();
+    leave(daemon.id(), "24");
     for _ in 0..2 {
         let mut stalled = stall(address, 100);
         daemon.line(SHORT);
@@ -130,6 +151,7 @@ fn without_descriptors_stalled_connections_give_way_and_the_trouble_passes() {
 #[test]
 fn without_descriptors_the_end_comes_all_the_same() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
+    leave(daemon.id(), "24");
     let stalled = stall(daemon.address(), 100);
     daemon.line(SHORT);
     daemon.signal("TERM");
@@ -142,11 +164,7 @@ fn without_descriptors_the_end_comes_all_the_same() {
 fn without_any_descriptor_it_waits_for_better_times() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
     let (address, id) = (daemon.address(), daemon.id());
-    let limit = |descriptors: &str| {
-        let limited = program::run(Command::new("prlimit").args([&format!("--pid={id}"), &format!("--nofile={descriptors}:")]));
-        assert_eq!(limited.code, Some(0), "{limited:?}");
-    };
-    limit("3");
+    leave(id, "3");
     // Whoever is in `accept` has a descriptor already, and gets no other. The second may have to give way.
     assert_eq!(client::get(address, "/live").status, 200);
     let _ = client::connect(address).read_to_end(&mut Vec::new());
@@ -155,9 +173,119 @@ fn without_any_descriptor_it_waits_for_better_times() {
     waiting.write_all(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n").expect("room in a buffer");
     let load = load(id);
     assert!(load < 0.5, "busy with having nothing: {load}");
-    limit("64");
+    leave(id, "64");
     assert_eq!(client::answer(waiting).status, 200);
     recovers(&mut daemon);
+}
+
+/// Half-sent requests at an even pace, so many of them held at a time, until told to stop; counts
+/// those that were made.
+fn stall_again_and_again(address: SocketAddr, held: usize, made: &AtomicUsize, done: &AtomicBool) {
+    const BETWEEN_CONNECTIONS: Duration = Duration::from_millis(10);
+    // One that is given up early, so that a full backlog does not slow the others down.
+    const CONNECT_TIMEOUT: Duration = Duration::from_millis(5);
+    let mut clients = VecDeque::new();
+    while !done.load(Ordering::SeqCst) {
+        if let Ok(mut client) = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            let _ = client.write_all(HALF_A_HEAD);
+            clients.push_back(client);
+            clients.drain(..clients.len().saturating_sub(held));
+            made.fetch_add(1, Ordering::SeqCst);
+        }
+        thread::sleep(BETWEEN_CONNECTIONS);
+    }
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn with_64_descriptors_no_probe_is_lost_beside_100_stalled_connections_a_second() {
+    const HELD: usize = 100;
+    const PROBES: usize = 180;
+    let mut daemon = limited(&["prlimit", "--nofile=64"]);
+    let address = daemon.address();
+    let (made, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let _done = SetOnDrop(&done);
+        scope.spawn(|| stall_again_and_again(address, HELD, &made, &done));
+        until("as many stalled clients as are held", || made.load(Ordering::SeqCst) >= HELD);
+        let mut lost = Vec::new();
+        for number in 0..PROBES {
+            let endpoint = Endpoint::ALL[number % 3];
+            if let Err(error) = Probe::new(address).endpoint(endpoint).run() {
+                lost.push(error.to_string());
+            }
+            assert!(lost.len() < 5, "{} of {} probes lost, and more to come: {lost:?}", lost.len(), number + 1);
+            thread::sleep(BETWEEN_REQUESTS);
+        }
+        assert!(lost.is_empty(), "{} of {PROBES} probes lost: {lost:?}", lost.len());
+    });
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(), Some(0));
+}
+
+#[test]
+fn with_64_descriptors_and_100_stalled_clients_the_connector_opens_its_files() {
+    const ROUNDS: usize = 5;
+    let mut daemon = limited(&["prlimit", "--nofile=64"]);
+    let address = daemon.address();
+    let stalled = stall(address, 100);
+    for round in 0..ROUNDS {
+        let answer = client::get(address, "/health");
+        assert_eq!(answer.status, 200, "round {round}: {answer:?}");
+        // So many more, and long enough for the verdict to be too old to be given again.
+        let start = Instant::now();
+        let again = stall(address, 100);
+        until("the verdict to be too old", || start.elapsed() > BETWEEN_MEASUREMENTS);
+        drop(again);
+    }
+    drop(stalled);
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(), Some(0));
+    let unhealthy = daemon.messages().iter().filter(|message| **message == "unhealthy").count();
+    assert_eq!(unhealthy, 0, "{:?}", daemon.log);
+}
+
+#[test]
+fn requests_that_arrive_while_the_program_gets_no_processor_are_all_answered() {
+    // As many as the smallest backlog that a system may have set takes; all places are full already.
+    const REQUESTS: usize = 120;
+    const ROUNDS: usize = 20;
+    let mut daemon = Daemon::start(&mut program::program(["--health-check", "--health-check-port=0"])).connected();
+    let address = daemon.address();
+    for round in 0..ROUNDS {
+        let stalled = stall(address, 100);
+        // The newest is served only when all the others have been accepted.
+        assert_eq!(client::get(address, "/live").status, 200);
+        daemon.signal("STOP");
+        let clients: Vec<_> = (0..REQUESTS)
+            .map(|number| {
+                let mut client = client::connect(address);
+                // Every other one keeps its place until it is evicted.
+                let request = ["GET /live HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"];
+                client.write_all(request[number % 2].as_bytes()).expect("room in a buffer");
+                client
+            })
+            .collect();
+        daemon.signal("CONT");
+        let texts = clients.into_iter().map(|mut client| {
+            let mut text = String::new();
+            client.read_to_string(&mut text).map(|_| text)
+        });
+        let texts: Vec<_> = texts.collect();
+        let lost: Vec<_> =
+            texts.iter().enumerate().filter(|(_, text)| !text.as_ref().is_ok_and(|text| text.starts_with("HTTP/1.1 "))).collect();
+        assert!(lost.is_empty(), "round {round}: {} of {REQUESTS} not answered, the first of them {:?}", lost.len(), lost[0]);
+        drop(stalled);
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(), Some(0));
 }
 
 #[test]

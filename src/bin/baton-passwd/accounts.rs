@@ -134,7 +134,7 @@ impl Accounts {
     }
 
     /// Makes sense of both files, each with its name.
-    fn parse(passwd: (&Path, &[u8]), group: (&Path, &[u8])) -> Result<Accounts, Unusable> {
+    pub(crate) fn parse(passwd: (&Path, &[u8]), group: (&Path, &[u8])) -> Result<Accounts, Unusable> {
         let (passwd, group) = (Table { file: passwd.0, bytes: passwd.1 }, Table { file: group.0, bytes: group.1 });
         let mut users = Vec::new();
         // Users by the number of the group that is their own: to it they belong without being listed.
@@ -287,9 +287,48 @@ impl Table<'_> {
     }
 }
 
+/// Panics if `passwd` and `group`, with a NUL between them, break a promise. For `fuzz/`, whose seeds the
+/// tests replay.
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::panic, reason = "it is a test")]
+pub(crate) fn check(bytes: &[u8]) {
+    let (passwd, group) = bytes.split_at(bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len()));
+    let parse = |passwd: &[u8]| Accounts::parse((Path::new("p"), passwd), (Path::new("g"), group.get(1..).unwrap_or_default()));
+    let accounts = match parse(passwd) {
+        Ok(accounts) => accounts,
+        Err(error) => return assert!(!error.to_string().contains(char::is_control), "{error}"),
+    };
+    accounts.changes(&accounts, |change, kind, name| panic!("{} {} {name:?} by itself", kind.word(), change.word()));
+    let mut count = [Kind::User, Kind::Group, Kind::Membership].map(|kind| accounts.count(kind)).iter().sum::<usize>();
+    Accounts::default().changes(&accounts, |change, _, _| count -= usize::from(change == Change::Added));
+    assert_eq!(count, 0, "left of what there is when all of it has been added");
+    // The order of the lines makes no difference.
+    let mut lines: Vec<&[u8]> = passwd.split(|&byte| byte == b'\n').collect();
+    lines.reverse();
+    let Ok(reversed) = parse(&lines.join(&b'\n')) else { panic!("refused in another order") };
+    accounts.changes(&reversed, |change, kind, name| panic!("{} {} {name:?} by order", kind.word(), change.word()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_seeds_of_the_fuzz_target_do_not_break_a_promise() {
+        let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+        if !fuzz.exists() {
+            eprintln!("the published package has no seeds");
+            return;
+        }
+        let seeds: Vec<_> = std::fs::read_dir(fuzz.join("seeds/accounts")).unwrap().collect();
+        for seed in &seeds {
+            let path = seed.as_ref().unwrap().path();
+            // Names which seed it was, if the check panics.
+            eprintln!("{}", path.display());
+            check(&std::fs::read(path).unwrap());
+        }
+        assert!(!seeds.is_empty(), "no seeds");
+    }
 
     #[test]
     fn a_users_own_group_is_found_by_its_whole_number() {

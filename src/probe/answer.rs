@@ -1,0 +1,142 @@
+//! What an answer other than 200 says, in the same words every time.
+
+use super::error::ProbeErrorKind;
+use crate::deadline::Timed;
+use crate::endpoint::OVERDUE;
+use crate::http::response::Response;
+use crate::json::read_string;
+use crate::limits::{MAX_OWN_BODY, MAX_SHOWN_BODY, MAX_SHOWN_LOCATION};
+use crate::text::escape_for_terminal;
+
+/// The failure that an answer amounts to. `rest` is what has arrived behind its head.
+pub(super) fn status(timed: &Timed<'_>, head: &Response<'_>, rest: &[u8]) -> ProbeErrorKind {
+    let location = head.location.filter(|_| (300..400).contains(&head.status)).unwrap_or_default();
+    let body = read_body(timed, rest.to_vec(), head.length);
+    let body = shown(&details(&body).unwrap_or(body), MAX_SHOWN_BODY);
+    let reason = shown(head.reason, usize::MAX);
+    ProbeErrorKind::Status { code: head.status, reason, location: shown(location, MAX_SHOWN_LOCATION), body }
+}
+
+/// The body, as far as it is of use and arrives in time.
+fn read_body(timed: &Timed<'_>, mut body: Vec<u8>, length: Option<u64>) -> Vec<u8> {
+    let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
+    loop {
+        // One that looks like a health server's is read whole, since only then can it be understood.
+        let most = if body.starts_with(START.as_bytes()) { MAX_OWN_BODY } else { MAX_SHOWN_BODY + 1 };
+        let (filled, wanted) = (body.len(), length.min(most));
+        if filled >= wanted {
+            body.truncate(wanted);
+            return body;
+        }
+        body.resize(wanted, 0);
+        match timed.read(body.get_mut(filled..).unwrap_or_default()) {
+            Ok(count @ 1..) => body.truncate(filled + count),
+            // The status is known, so a body that does not arrive changes nothing.
+            _ => {
+                body.truncate(filled);
+                return body;
+            }
+        }
+    }
+}
+
+/// At most `max` bytes, in one line and with control characters escaped.
+fn shown(bytes: &[u8], max: usize) -> String {
+    let bytes = bytes.trim_ascii();
+    let mut shown = String::new();
+    escape_for_terminal(&mut shown, bytes.get(..max).unwrap_or(bytes));
+    if bytes.len() > max {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// How a health server's body starts.
+const START: &str = "{\"status\":\"";
+
+/// The texts of a health server's body, without the timestamp and the time that a validation has
+/// taken: both change with every answer, and Kubernetes counts equal events but lists different ones.
+pub(crate) fn details(body: &[u8]) -> Option<Vec<u8>> {
+    let (mut said, mut ignored) = (Vec::new(), Vec::new());
+    let rest = read_string(body.strip_prefix(b"{\"status\":")?, &mut said)?;
+    let mut rest = read_string(rest.strip_prefix(b",\"timestamp\":")?, &mut ignored)?;
+    if let Some(members) = rest.strip_prefix(b",\"details\":{") {
+        said.clear();
+        rest = texts(members, &mut said, &mut ignored)?;
+    }
+    (rest.trim_ascii_end() == b"}").then_some(said)
+}
+
+/// Appends to `said` the values of an object whose members are all strings, and returns what follows it.
+fn texts<'a>(mut rest: &'a [u8], said: &mut Vec<u8>, ignored: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        rest = read_string(rest, ignored)?.strip_prefix(b":")?;
+        if !said.is_empty() {
+            said.extend_from_slice(b": ");
+        }
+        let start = said.len();
+        rest = read_string(rest, said)?;
+        if said.get(start..).is_some_and(is_overdue) {
+            said.truncate(start + OVERDUE.len());
+        }
+        match rest.strip_prefix(b",") {
+            Some(more) => rest = more,
+            None => return rest.strip_prefix(b"}"),
+        }
+    }
+}
+
+/// Whether a text ends in the milliseconds that an overdue validation has taken so far.
+fn is_overdue(text: &[u8]) -> bool {
+    let time = text.strip_prefix(OVERDUE.as_bytes()).and_then(|rest| rest.strip_prefix(b" after ")?.strip_suffix(b" ms"));
+    time.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_health_servers_body_comes_down_to_its_texts() {
+        for (body, expected) in [
+            (
+                r#"{"status":"unhealthy","timestamp":"TS","details":{"error":"connector validation failed","validation_error":"boom"}}"#,
+                Some("connector validation failed: boom"),
+            ),
+            (
+                r#"{"status":"not_ready","timestamp":"TS","details":{"error":"failed to get connector client"}}"#,
+                Some("failed to get connector client"),
+            ),
+            (r#"{"status":"unhealthy","timestamp":"TS"}"#, Some("unhealthy")),
+            (r#"{"status":"x","timestamp":"TS","details":{"a":"","b":"c"}}"#, Some("c")),
+            (r#"{"status":"x","timestamp":"TS","details":{"a":"\"\u00e9\n"}}"#, Some("\"\u{e9}\n")),
+            (
+                r#"{"status":"x","timestamp":"TS","details":{"e":"validation has not finished after 4521 ms"}}"#,
+                Some("validation has not finished"),
+            ),
+            (
+                r#"{"status":"x","timestamp":"TS","details":{"e":"validation has not finished after all"}}"#,
+                Some("validation has not finished after all"),
+            ),
+            // Anything else is a foreign body.
+            (r#"{"status":"x","timestamp":"TS","details":{}}"#, None),
+            (r#"{"status":"x","timestamp":"TS","details":{"a":"b"},"more":1}"#, None),
+            (r#"{"status":"x","timestamp":"TS","details":{"a":1}}"#, None),
+            (r#"{"status":"x","timestamp":"TS","details":{"a":"b",}}"#, None),
+            (r#"{"status":"x","timestamp":1}"#, None),
+            (r#"{"status":"x"}"#, None),
+            (r#"{"status": "x", "timestamp": "TS"}"#, None),
+            (r#"{"timestamp":"TS","status":"x"}"#, None),
+            (r#"{"status":"x","timestamp":"TS"}}"#, None),
+            (r#"{"status":"x","timestamp":"TS""#, None),
+            (r#"{"error":"404 Not Found"}"#, None),
+            ("", None),
+        ] {
+            for end in ["", "\n"] {
+                let body = [body, end].concat();
+                assert_eq!(details(body.as_bytes()).as_deref(), expected.map(str::as_bytes), "{body}");
+            }
+        }
+        assert_eq!(details(b"{\"status\":\"\xff\",\"timestamp\":\"TS\"}").as_deref(), Some(&b"\xff"[..]));
+    }
+}

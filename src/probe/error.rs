@@ -1,0 +1,135 @@
+//! Why a probe failed.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::address::{Address, candidates};
+use crate::deadline::milliseconds;
+use crate::endpoint::Endpoint;
+
+/// Why a probe failed: what it asked, and what happened.
+///
+/// Its text is one line without control characters, whatever the far side sent. The same failure has
+/// the same text every time.
+#[derive(Debug)]
+pub struct ProbeError {
+    /// Where the connection led, or without one, the probe's own address.
+    pub(super) address: SocketAddr,
+    pub(super) endpoint: Endpoint,
+    pub(super) kind: ProbeErrorKind,
+}
+
+impl ProbeError {
+    /// What happened.
+    #[must_use]
+    pub fn kind(&self) -> &ProbeErrorKind {
+        &self.kind
+    }
+}
+
+/// What happened to a probe.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProbeErrorKind {
+    /// No connection: no server listens there, or the network cannot reach it.
+    Connect(io::Error),
+    /// The connection broke before the request was sent.
+    Send(io::Error),
+    /// The connection broke before the answer was read.
+    Receive(io::Error),
+    /// The phase did not end in time: within the probe's timeout, or the time after which the system gave up.
+    TimedOut(Phase, Duration),
+    /// The far side closed the connection before its answer was complete.
+    Closed,
+    /// The far side speaks TLS.
+    Tls,
+    /// The far side does not speak HTTP/1, or the head of its answer is too long.
+    NotHttp,
+    /// An answer whose status is not 200.
+    #[non_exhaustive]
+    Status {
+        /// The status code.
+        code: u16,
+        /// The reason phrase, which may be empty.
+        reason: String,
+        /// Where a redirect points, which the probe does not follow; empty for every other answer.
+        location: String,
+        /// What the body says, control characters escaped: the texts in the `details` of a health
+        /// server's answer, or the first 2 KiB of any other body.
+        body: String,
+    },
+}
+
+/// What a probe was doing when its time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Connecting.
+    Connecting,
+    /// Sending the request.
+    Sending,
+    /// Receiving the head of the answer.
+    Receiving,
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", Address(self.address), self.endpoint.path())?;
+        if let (first, Some(second)) = candidates(self.address) {
+            write!(f, " (tried {} and {})", Address(first), Address(second))?;
+        }
+        f.write_str(": ")?;
+        self.kind.fmt(f)
+    }
+}
+
+impl fmt::Display for ProbeErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeErrorKind::Connect(error) if error.kind() == ErrorKind::ConnectionRefused => write!(
+                f,
+                "cannot connect: {error}; is the health check enabled (--health-check or BATON_HEALTH_CHECK=true), \
+                 on this port and address?"
+            ),
+            ProbeErrorKind::Connect(error) => write!(f, "cannot connect: {error}"),
+            ProbeErrorKind::Send(error) => write!(f, "cannot send the request: {error}"),
+            ProbeErrorKind::Receive(error) => write!(f, "cannot read the answer: {error}"),
+            ProbeErrorKind::TimedOut(phase, time) => {
+                f.write_str(match phase {
+                    Phase::Connecting => "no connection within ",
+                    Phase::Sending => "request not taken within ",
+                    Phase::Receiving => "no answer within ",
+                })?;
+                match (time.as_secs(), time.subsec_millis()) {
+                    (seconds, 0) => write!(f, "{seconds} s"),
+                    (..) => write!(f, "{} ms", milliseconds(*time)),
+                }
+            }
+            ProbeErrorKind::Closed => f.write_str("connection closed before the answer was complete"),
+            ProbeErrorKind::Tls => f.write_str("it speaks TLS, the probe speaks plain HTTP; is this the health check's port?"),
+            ProbeErrorKind::NotHttp => f.write_str("what answered is not HTTP/1"),
+            ProbeErrorKind::Status { code, reason, location, body } => {
+                write!(f, "status {code}")?;
+                for (separator, text) in [(" ", reason), (", Location ", location), (": ", body)] {
+                    if !text.is_empty() {
+                        f.write_str(separator)?;
+                        f.write_str(text)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Error for ProbeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.kind {
+            ProbeErrorKind::Connect(error) | ProbeErrorKind::Send(error) | ProbeErrorKind::Receive(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A change of what `/ready` says is an event, and nothing else about it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::alone::{is_alone, until_all_sleep};
+use crate::client::{Client, get, get_request};
+use crate::scripted::{Gate, Scripted, Server};
+
+#[test]
+fn a_change_of_readiness_is_an_event_and_a_request_is_not() {
+    let state = Arc::new(AtomicUsize::new(0));
+    let server = Server::with(
+        Scripted::ready({
+            let state = Arc::clone(&state);
+            move || match state.load(Ordering::SeqCst) {
+                0 => Ok(()),
+                1 => Err("warming up".into()),
+                _ => panic!("it went wrong"),
+            }
+        }),
+        |_| {},
+    );
+    let address = server.address();
+    for now in [0, 1, 1, 0, 2] {
+        state.store(now, Ordering::SeqCst);
+        for _ in 0..10 {
+            let answer = get(address, "/ready");
+            assert_eq!(answer.status == 200, now == 0, "{answer:?}");
+            for path in ["/live", "/health", "/nothing"] {
+                get(address, path);
+            }
+        }
+    }
+    let reasons = ["ready", "not ready: warming up", "ready", "not ready: ready panicked: it went wrong"];
+    assert_eq!(server.readiness(), reasons);
+    assert_eq!(server.events(), ["healthy"], "readiness is no news about health");
+}
+
+#[test]
+fn that_the_connector_was_not_asked_is_no_news_about_readiness() {
+    if !is_alone("readiness::that_the_connector_was_not_asked_is_no_news_about_readiness") {
+        return;
+    }
+    let server = Server::start(|_| {});
+    let address = server.address();
+    let answer = get(address, "/ready");
+    assert_eq!(answer.status, 503, "there is no connector yet: {answer:?}");
+
+    let gate = Gate::new();
+    server.server.attach(Scripted::ready({
+        let gate = Arc::clone(&gate);
+        move || {
+            gate.pass();
+            Ok(())
+        }
+    }));
+    let clients: Vec<_> = (0..200).map(|_| Client::that_sent(address, get_request("/ready"))).collect();
+    until_all_sleep();
+    let answer = get(address, "/ready");
+    assert_eq!(answer.status, 503, "there are too many already: {answer:?}");
+    assert_eq!(server.readiness(), [""; 0], "the connector has said nothing yet");
+    gate.open();
+    let statuses: Vec<_> = clients.into_iter().map(|client| client.answer().status).collect();
+    assert!(statuses.contains(&200), "{statuses:?}");
+    assert_eq!(server.readiness(), ["ready"]);
+
+    server.server.refuse_ready();
+    let answer = get(address, "/ready");
+    assert_eq!(answer.status, 503, "it is about to end: {answer:?}");
+    assert_eq!(server.readiness(), ["ready"], "the end is no news about the connector");
+}
