@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT};
-use crate::log::{self, Event};
+use crate::event::Event;
+use crate::log;
 
 /// How long the probe takes at most, from before it connects until it has the whole answer.
 pub const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);

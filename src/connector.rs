@@ -77,8 +77,15 @@ pub trait Connector: Send + Sync + 'static {
     }
 }
 
-/// An error's text followed by what caused it, in one line of prose.
-pub(crate) fn explain(error: &dyn Error) -> String {
+/// An error's text followed by those of its [sources](std::error::Error::source), as logs and answers show
+/// it. A source whose text is already the end is not repeated.
+///
+/// ```
+/// let error: baton_health::BoxError = "boom".into();
+/// assert_eq!(baton_health::explain(&*error), "boom");
+/// ```
+#[must_use]
+pub fn explain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -93,7 +100,7 @@ pub(crate) fn explain(error: &dyn Error) -> String {
     text
 }
 
-/// What a panic said, when it said anything.
+/// The message of a panic, if it has one.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         text

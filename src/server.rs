@@ -34,8 +34,9 @@ use self::validation::Checks;
 use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::after;
+use crate::event::Event;
 use crate::limits::{ACCEPTORS, BACKOFF, DRAIN_GRACE};
-use crate::log::{Event, Log};
+use crate::log::Log;
 
 /// The health server: listens from [`bind`](HealthServer::bind) on, until it is dropped.
 ///

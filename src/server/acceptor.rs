@@ -12,8 +12,9 @@ use super::connection::{Connection, Patience, Stop, WaitingRoom};
 use super::listener::Meaning;
 use super::room::WithoutThread;
 use super::validation::{CheckError, Checks};
+use crate::event::Event;
 use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, HEAD_GRACE, MANY_GONE, MAX_UNKNOWN_ERRORS};
-use crate::log::{Event, Log};
+use crate::log::Log;
 use crate::spawn::spawn;
 
 /// What all acceptors and all threads of the waiting room share.

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::PoisonError;
 
-use crate::log::{Event, Log};
+use crate::event::Event;
+use crate::log::Log;
 use crate::sync::{Mutex, MutexGuard};
 
 /// What a verdict is about.
