@@ -112,10 +112,10 @@
 //! server/response      date endpoint http/request json server/validation
 //! http/request         http limits
 //! http                 -
-//! server/room          limits server/slots
+//! server/room          limits server/slots sync
 //! server/slots         -
-//! server/validation    config connector deadline endpoint limits log server/transitions spawn text
-//! server/transitions   log
+//! server/validation    config connector deadline endpoint limits log server/transitions spawn sync text
+//! server/transitions   log sync
 //! limits               -
 //! endpoint             -
 //! connector            stop
@@ -125,9 +125,10 @@
 //! date                 text
 //! address              text
 //! spawn                -
-//! stop                 -
+//! stop                 sync
 //! sys                  deadline
-//! deadline             -
+//! deadline             sync
+//! sync                 -
 //! text                 -
 //! ```
 
@@ -149,6 +150,7 @@ mod probe;
 mod server;
 mod spawn;
 mod stop;
+mod sync;
 #[cfg(unix)]
 mod sys;
 mod text;

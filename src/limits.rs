@@ -46,10 +46,12 @@ pub(crate) const MAX_EVICTING: usize = 8;
 
 /// Connections that may wait to be accepted. std asks for 128, which a flood overflows; a client then
 /// repeats its connection attempt only after a second. The system may allow fewer.
+#[cfg(unix)]
 pub(crate) const BACKLOG: i32 = 4096;
 
 /// Descriptors that are left to the rest of the process where they are few: standard streams, listeners,
 /// signals, connections in hand or about to close (20), and the connector's own.
+#[cfg(unix)]
 pub(crate) const RESERVED_DESCRIPTORS: usize = 32;
 
 /// How long a thread of the waiting room waits for another connection before it ends.
@@ -57,6 +59,10 @@ pub(crate) const THREAD_IDLE: Duration = Duration::from_secs(2);
 
 /// How long acceptors pause when there are no descriptors and no connection to take one from.
 pub(crate) const BACKOFF: Duration = Duration::from_millis(50);
+
+/// Connections in a row that were gone before they were accepted, before acceptors pause after each: a
+/// system that reports nothing else must not keep a processor busy.
+pub(crate) const MANY_GONE: u32 = 100;
 
 /// Errors of `accept` in a row that are not known to pass, before the listener counts as failed: at
 /// [`BACKOFF`] each, 5 seconds.

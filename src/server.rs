@@ -34,7 +34,7 @@ use self::validation::Checks;
 use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::after;
-use crate::limits::{ACCEPTORS, BACKOFF, DRAIN_GRACE, RESERVED_DESCRIPTORS};
+use crate::limits::{ACCEPTORS, BACKOFF, DRAIN_GRACE};
 use crate::log::{Event, Log};
 
 /// The health server: listens from [`bind`](HealthServer::bind) on, until it is dropped.
@@ -175,6 +175,7 @@ impl Drop for HealthServer {
 fn capacity(max_connections: usize) -> usize {
     #[cfg(unix)]
     if let Some(limit) = crate::sys::descriptor_limit() {
+        use crate::limits::RESERVED_DESCRIPTORS;
         return max_connections.min(limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 4).max(2));
     }
     max_connections

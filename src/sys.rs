@@ -73,6 +73,8 @@ fn retry_interrupted(deadline: Instant, mut wait: impl FnMut(c_int) -> io::Resul
             Ok(true) => return Ok(()),
             Ok(false) if timeout < c_int::MAX => return Err(ErrorKind::TimedOut.into()),
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            // However often a signal comes, the deadline holds.
+            Err(_) if timeout == 0 => return Err(ErrorKind::TimedOut.into()),
             _ => {}
         }
     }
@@ -89,7 +91,7 @@ pub(crate) fn write_until(descriptor: c_int, bytes: &[u8], deadline: Instant) ->
             Some(0) => return (written, Err(ErrorKind::WriteZero.into())),
             Some(count) => written += count,
             None => match io::Error::last_os_error() {
-                error if error.kind() == ErrorKind::Interrupted => {}
+                error if error.kind() == ErrorKind::Interrupted && left(deadline).is_ok() => {}
                 error => return (written, Err(error)),
             },
         }

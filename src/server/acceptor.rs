@@ -12,7 +12,7 @@ use super::connection::{Connection, Patience, Stop, WaitingRoom};
 use super::listener::Meaning;
 use super::room::WithoutThread;
 use super::validation::{CheckError, Checks};
-use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, HEAD_GRACE, MAX_UNKNOWN_ERRORS};
+use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, HEAD_GRACE, MANY_GONE, MAX_UNKNOWN_ERRORS};
 use crate::log::{Event, Log};
 use crate::spawn::spawn;
 
@@ -51,17 +51,17 @@ impl Service {
 
     /// An acceptor's life.
     fn accept_all(self: Arc<Self>, listener: Arc<TcpListener>) {
-        let mut unknown_errors = 0;
+        let mut errors = ErrorsInARow::default();
         loop {
             self.room.wait_while_crowded(BACKOFF);
             match listener.accept() {
                 _ if self.room.is_closing() => break,
                 Ok((stream, peer)) => {
-                    unknown_errors = 0;
+                    errors = ErrorsInARow::default();
                     let accepted = panic::catch_unwind(AssertUnwindSafe(|| self.accepted(stream, peer.ip())));
                     accepted.unwrap_or_else(mem::forget);
                 }
-                Err(error) if self.can_go_on(&error, &mut unknown_errors) => {}
+                Err(error) if self.can_go_on(&error, &mut errors) => {}
                 Err(error) => {
                     if !self.failed.swap(true, Ordering::Relaxed) {
                         self.log.emit(&Event::ListenerFailed { error: &error });
@@ -137,14 +137,20 @@ impl Service {
     }
 
     /// What an error of `accept` means: wait a little and go on, or not.
-    fn can_go_on(&self, error: &io::Error, unknown_errors: &mut u32) -> bool {
+    fn can_go_on(&self, error: &io::Error, errors: &mut ErrorsInARow) -> bool {
         match Meaning::of(error) {
-            Meaning::Gone => return true,
+            Meaning::Gone => {
+                errors.gone += 1;
+                if errors.gone > MANY_GONE {
+                    self.room.pause(BACKOFF);
+                }
+                return true;
+            }
             Meaning::Failed => return false,
-            Meaning::Exhausted => *unknown_errors = 0,
-            Meaning::Unknown => *unknown_errors += 1,
+            Meaning::Exhausted => errors.unknown = 0,
+            Meaning::Unknown => errors.unknown += 1,
         }
-        if *unknown_errors >= MAX_UNKNOWN_ERRORS {
+        if errors.unknown >= MAX_UNKNOWN_ERRORS {
             return false;
         }
         let (oldest, departures) = self.room.evict();
@@ -161,6 +167,13 @@ impl Service {
             self.log.emit(&Event::ResourceExhausted { what, error });
         }
     }
+}
+
+/// Errors of `accept` since the last connection.
+#[derive(Debug, Default)]
+struct ErrorsInARow {
+    gone: u32,
+    unknown: u32,
 }
 
 /// Tells a connection to go: its thread reads what has arrived, and then the end. So a request that has

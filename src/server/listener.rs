@@ -46,6 +46,7 @@ pub(crate) enum Meaning {
 
 /// Whether a listening socket can be shut down, which ends every `accept` on it. The other way, a connection
 /// for each acceptor, can be chosen for tests.
+#[cfg(unix)]
 const CAN_SHUT_DOWN: bool = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(baton_portable_shutdown);
 
 impl Listeners {

@@ -2,11 +2,12 @@
 //! serve them. It opens no sockets and starts no threads; it says when one is needed.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::slots::{Id, Network, Slots};
 use crate::limits::{FEW_IDLE, MAX_EVICTING, THREAD_IDLE};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
 /// `G` is a guest of the room, `H` is what it takes to evict one.
 #[derive(Debug)]
@@ -144,6 +145,11 @@ impl<G, H> Room<G, H> {
         if state.slots.evicting() >= MAX_EVICTING {
             drop(self.wait_until(state, Instant::now() + timeout, |state| state.slots.evicting() < MAX_EVICTING));
         }
+    }
+
+    /// Waits for that time, or until the room closes.
+    pub(crate) fn pause(&self, time: Duration) {
+        drop(self.wait_until(self.lock(), Instant::now() + time, |state| state.closing));
     }
 
     /// Takes the place of an idle guest, which has to be told to go. Returns it, and what

@@ -7,9 +7,8 @@ use std::any::Any;
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::transitions::{Check, Transitions};
 use crate::config::Config;
@@ -19,6 +18,7 @@ use crate::endpoint::{Endpoint, OVERDUE};
 use crate::limits::{ANSWER_MARGIN, MAX_ERROR_TEXT};
 use crate::log::Log;
 use crate::spawn::spawn;
+use crate::sync::{AtomicUsize, Condvar, Instant, Mutex, MutexGuard, Ordering};
 use crate::text::bounded;
 
 /// Why a check fails.
