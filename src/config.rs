@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT};
-use crate::log::{self, Event};
+use crate::event::Event;
+use crate::log;
 
 /// How long a probe may take, from before it connects until it has the whole answer.
 pub const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,8 +30,8 @@ pub struct Config {
     /// sets it from the command line and the environment.
     pub address: SocketAddr,
     /// How many connections may wait at once, at least 2. Each has a thread of its own. At the limit the server
-    /// closes an idle connection to make room for a new one. At most half of this number of requests wait for
-    /// `validate`, and at most a quarter are inside `ready`; beyond that `/health` or `/ready` answers 503 at
+    /// closes an idle connection to make room for a new one. At most half of the connections may wait for
+    /// `validate`, and at most a quarter may be inside `ready`; beyond that `/health` or `/ready` answers 503 at
     /// once. If the process may have few descriptors (`ulimit -n`), the server keeps fewer connections and leaves
     /// 32 descriptors to the rest of the process. Default is 64.
     pub max_connections: usize,

@@ -78,8 +78,15 @@ pub trait Connector: Send + Sync + 'static {
     }
 }
 
-/// An error's text and the texts of its sources, joined by colons.
-pub(crate) fn explain(error: &dyn Error) -> String {
+/// An error's text followed by those of its [sources](std::error::Error::source), as logs and answers show
+/// it. A source whose text is already the end is not repeated.
+///
+/// ```
+/// let error: baton_health::BoxError = "boom".into();
+/// assert_eq!(baton_health::explain(&*error), "boom");
+/// ```
+#[must_use]
+pub fn explain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -94,7 +101,7 @@ pub(crate) fn explain(error: &dyn Error) -> String {
     text
 }
 
-/// A panic's message, if its payload is text.
+/// The message of a panic, if it has one.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         text

@@ -3,7 +3,9 @@
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::sync::Instant;
 
 /// The time that is left until `deadline`.
 ///

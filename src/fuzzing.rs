@@ -132,7 +132,7 @@ pub fn log_line(bytes: &[u8]) -> ([String; 3], String) {
     let text = String::from_utf8_lossy(bytes);
     let mut parts = text.splitn(3, '\u{1}').map(str::to_owned);
     let parts = [(); 3].map(|()| parts.next().unwrap_or_default());
-    let line = crate::log::line(crate::log::Level::Info, &parts[0], &[(&parts[1], &parts[2])]);
+    let line = crate::log::line(crate::event::Level::Info, &parts[0], &[(&parts[1], &parts[2])]);
     let inside = line.strip_suffix('\n').expect("a line");
     assert!(!inside.contains(char::is_control), "{line:?}");
     (parts, line)

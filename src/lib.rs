@@ -9,6 +9,8 @@
 //! use std::process::ExitCode;
 //! use std::time::Duration;
 //!
+//! const ADDRESS: Setting<String> = Setting::text("address", "HOST:PORT").help("Where the directory is");
+//!
 //! struct Directory { address: String }
 //!
 //! impl Connector for Directory {
@@ -25,8 +27,8 @@
 //!
 //! fn main() -> ExitCode {
 //!     App::new("baton-directory", env!("CARGO_PKG_VERSION"))
-//!         .setting(Setting::required("address", "HOST:PORT").help("Where the directory is"))
-//!         .run(|settings| Ok(Directory { address: settings.get("address").to_owned() }))
+//!         .setting(&ADDRESS)
+//!         .run(|settings| Ok(Directory { address: settings.get(&ADDRESS) }))
 //! }
 //! ```
 //!
@@ -47,9 +49,9 @@
 //!
 //! # Threads and limits
 //!
-//! Two threads, the acceptors, accept connections. An acceptor answers a request itself if that needs no
-//! waiting, and hands every other connection over to the waiting room. The room starts a thread for each
-//! connection when it needs one, up to [`Config::max_connections`].
+//! Two threads for each listening socket, the acceptors, accept connections. An acceptor answers a request
+//! itself if that needs no waiting, and hands every other connection over to the waiting room. The room has a
+//! thread for each connection, started when it is needed, up to [`Config::max_connections`].
 //!
 //! At that limit the server evicts an idle connection to make room for a new one. A connection is idle while
 //! it waits for its client, to send the rest of a request or to close. The remote network with the most idle
@@ -57,9 +59,9 @@
 //! clients cannot keep others out. The server evicts as well when the system has no descriptor or no thread
 //! left.
 //!
-//! At most half of [`Config::max_connections`] requests wait for `validate`, and at most a quarter are inside
-//! `ready`. Beyond that the answer is 503 at once. `/live` has no such limit. Every limit is a field of
-//! [`Config`], or a constant with its reason beside it.
+//! At most half of the connections may wait for `validate`, and at most a quarter may be inside `ready`.
+//! Beyond that the answer is 503 at once. `/live` has no such limit. Every limit is a field of [`Config`], or
+//! a constant with its reason beside it.
 //!
 //! `validate` runs on a thread of its own, one run at a time, and all clients that ask during a run share its
 //! verdict. Each client waits no longer than it says (`Prefer: wait=SECONDS`, RFC 7240) and
@@ -96,41 +98,52 @@
 //! Each file uses the ones named to its right and no others. A test checks this.
 //!
 //! ```text files
-//! fuzzing              address cli date http/properties http/request http/response json limits log probe text
-//! cli                  cli/command cli/daemon cli/setting cli/settings config connector deadline endpoint probe sys
-//! cli/command          cli/setting cli/settings endpoint probe
+//! fuzzing              address cli date event http/properties http/request http/response json limits log probe text
+//! cli                  cli/command cli/daemon cli/found cli/mistakes cli/row cli/setting cli/settings cli/table config connector deadline endpoint log probe stop sys
+//! cli/allowed          address cli/mistakes cli/row cli/value endpoint
+//! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
 //! probe                address config deadline endpoint http/response limits probe/answer probe/error text
-//! cli/daemon           address cli/settings cli/signal config connector deadline limits log server spawn stop
-//! server               config connector deadline limits log server/acceptor server/listener server/room server/validation sys
-//! cli/settings         address cli/setting connector
-//! cli/setting          address endpoint text
+//! cli/daemon           address cli/settings cli/signal cli/table config connector deadline event limits log server spawn stop
+//! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
+//! cli/help             cli/row cli/table
+//! cli/settings         address cli/found cli/mistakes cli/row cli/setting cli/value connector text
+//! cli/setting          cli/found cli/row cli/secret
+//! cli/secret           cli/mistakes cli/row
+//! cli/mistakes         address cli/row cli/value text
+//! cli/found            cli/row cli/value
 //! cli/signal           deadline sys
+//! cli/table            cli/row config
+//! cli/row              address cli/value text
+//! cli/value            deadline event text
 //! http/properties      http/request http/response limits
 //! probe/answer         deadline endpoint http/response json limits probe/error text
 //! http/response        http limits
 //! probe/error          address deadline endpoint
-//! server/acceptor      limits log server/connection server/listener server/room server/validation spawn
+//! server/acceptor      event limits log server/connection server/listener server/room server/validation spawn
 //! server/connection    deadline http/request limits server/response server/room server/slots server/validation
 //! server/listener      address limits sys
 //! server/response      date endpoint http/request json server/validation
 //! http/request         http limits
 //! http                 -
-//! server/room          limits server/slots
+//! server/room          limits server/slots sync
 //! server/slots         -
-//! server/validation    config connector deadline endpoint limits log server/transitions spawn text
-//! server/transitions   log
+//! server/validation    config connector deadline endpoint limits log server/transitions spawn sync text
+//! server/transitions   event log sync
 //! limits               -
 //! endpoint             -
 //! connector            stop
-//! config               address log
-//! log                  address date json sys
+//! config               address event log
+//! log                  event log/stderr
+//! log/stderr           date event json sys text
 //! json                 text
 //! date                 text
+//! event                address
 //! address              text
 //! spawn                -
-//! stop                 -
+//! stop                 sync
 //! sys                  deadline
-//! deadline             -
+//! deadline             sync
+//! sync                 -
 //! text                 -
 //! ```
 
@@ -144,6 +157,7 @@ mod connector;
 mod date;
 mod deadline;
 mod endpoint;
+mod event;
 mod http;
 mod json;
 mod limits;
@@ -152,6 +166,7 @@ mod probe;
 mod server;
 mod spawn;
 mod stop;
+mod sync;
 #[cfg(unix)]
 mod sys;
 mod text;
@@ -161,15 +176,16 @@ mod cli;
 
 pub use address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 pub use config::{Config, DEFAULT_PROBE_TIMEOUT};
-pub use connector::{BoxError, Connector};
+pub use connector::{BoxError, Connector, explain};
 pub use endpoint::Endpoint;
-pub use log::{Event, Level, log};
+pub use event::{Event, Level};
+pub use log::log;
 pub use probe::{Phase, Probe, ProbeError, ProbeErrorKind};
 pub use server::HealthServer;
 pub use stop::Stop;
 
 #[cfg(feature = "cli")]
-pub use cli::{App, Setting, Settings};
+pub use cli::{App, Secret, Setting, Settings, UsageError, Value};
 
 /// Functions for the targets in `fuzz/`.
 #[cfg(any(test, fuzzing))]
@@ -201,8 +217,10 @@ mod tests {
         #[cfg(feature = "cli")]
         {
             of::<App>();
-            of::<Setting>();
+            of::<Secret>();
+            of::<Setting<String>>();
             of::<Settings>();
+            of::<UsageError>();
         }
     }
 }

@@ -46,10 +46,12 @@ pub(crate) const MAX_EVICTING: usize = 8;
 
 /// Connections that may wait to be accepted. A flood overflows the 128 that std asks for, and a client
 /// then repeats its attempt only after a second. The system may allow fewer.
+#[cfg(unix)]
 pub(crate) const BACKLOG: i32 = 4096;
 
 /// Descriptors that the server leaves to the rest of the process where the limit is low: standard streams,
 /// listeners, signals, connections in hand or about to close (20), and the connector's own.
+#[cfg(unix)]
 pub(crate) const RESERVED_DESCRIPTORS: usize = 32;
 
 /// How long a thread of the waiting room waits for another connection before the thread ends.
@@ -58,6 +60,10 @@ pub(crate) const THREAD_IDLE: Duration = Duration::from_secs(2);
 /// The longest pause of an acceptor before it accepts again: after an error, or while too many evicted
 /// connections are open. A connection that closes ends the pause.
 pub(crate) const BACKOFF: Duration = Duration::from_millis(50);
+
+/// After so many connections in a row that were gone before they were accepted, acceptors pause after each
+/// one: a system that reports nothing else must not keep a processor busy.
+pub(crate) const MANY_GONE: u32 = 100;
 
 /// Unknown errors of `accept` in a row before the listener counts as failed: 5 seconds, with a pause of
 /// [`BACKOFF`] after each.

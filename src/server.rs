@@ -34,8 +34,9 @@ use self::validation::Checks;
 use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::after;
-use crate::limits::{ACCEPTORS, BACKOFF, DRAIN_GRACE, RESERVED_DESCRIPTORS};
-use crate::log::{Event, Log};
+use crate::event::Event;
+use crate::limits::{ACCEPTORS, BACKOFF, DRAIN_GRACE};
+use crate::log::Log;
 
 /// The health server: it listens from [`bind`](HealthServer::bind) until it is drained or dropped.
 ///
@@ -80,15 +81,15 @@ impl HealthServer {
     ///
     /// The system's error if it cannot listen there or start a thread. `InvalidInput`, naming the field, if a
     /// limit in `config` makes no sense.
-    pub fn bind(config: Config) -> io::Result<HealthServer> {
+    pub fn bind(mut config: Config) -> io::Result<HealthServer> {
         config.check()?;
+        config.max_connections = capacity(config.max_connections);
         let log = Log(config.on_event.clone());
         let listeners = Listeners::bind(config.address)?;
         let stopper = listeners.stopper()?;
-        // One acceptor for each of two sockets, or two for a single one.
-        let acceptors = ACCEPTORS.max(listeners.sockets.len());
+        let acceptors = ACCEPTORS * listeners.sockets.len();
         let checks = Checks::new(&config, log.clone());
-        let room = Room::new(capacity(config.max_connections), acceptors);
+        let room = Room::new(config.max_connections, acceptors, evict);
         let service = Arc::new(Service::new(room, checks, log, config.request_timeout));
         let server = HealthServer {
             service,
@@ -128,7 +129,8 @@ impl HealthServer {
 
     /// Shuts the server down, in at most [`Config::drain_timeout`]. `/ready` fails, new connections are refused,
     /// idle connections are closed, and answers under way are delivered. Clients that wait for a `validate` that
-    /// hangs get 503 just before the time is up; its thread is left behind.
+    /// hangs get 503 just before the time is up; its thread is left behind. A `ready` that hangs keeps its thread
+    /// and its client's connection.
     ///
     /// Further calls return at once.
     pub fn drain(&self) {
@@ -142,12 +144,13 @@ impl HealthServer {
         let service = &*self.service;
         service.checks.refuse_ready();
         service.room.close();
-        self.stop_accepting(deadline);
-        // Clients that wait for a verdict must be answered before the time is up.
+        // Requests that wait for a verdict must be answered before the time is up.
         let now = Instant::now();
         service.checks.give_up_at(deadline.checked_sub(DRAIN_GRACE).unwrap_or(now));
+        self.stop_accepting(deadline);
+        let now = Instant::now();
         let idle = service.room.wait_for_idle(deadline.min(now + DRAIN_GRACE));
-        idle.iter().for_each(|connection| evict(connection));
+        idle.iter().for_each(evict);
         service.room.wait_until_empty(deadline);
     }
 
@@ -174,7 +177,8 @@ impl Drop for HealthServer {
 fn capacity(max_connections: usize) -> usize {
     #[cfg(unix)]
     if let Some(limit) = crate::sys::descriptor_limit() {
-        return max_connections.min(limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 4).max(2));
+        use crate::limits::RESERVED_DESCRIPTORS;
+        return max_connections.min(limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 4).max(4));
     }
     max_connections
 }

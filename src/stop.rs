@@ -1,7 +1,9 @@
 //! An interruptible wait that means "please finish".
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+
+use crate::sync::{Condvar, Mutex};
 
 /// A request to finish. A loop waits on it between two rounds of its work.
 ///

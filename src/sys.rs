@@ -30,8 +30,16 @@ type FileCount = std::ffi::c_uint;
 unsafe extern "C" {
     fn write(descriptor: c_int, bytes: *const u8, count: usize) -> isize;
     fn poll(files: *mut PollFd, count: FileCount, milliseconds: c_int) -> c_int;
+    #[cfg(feature = "cli")]
+    fn ioctl(descriptor: c_int, request: Request, ...) -> c_int;
     fn sysconf(name: c_int) -> std::ffi::c_long;
 }
+
+/// The type of `ioctl`'s request; musl has an `int`.
+#[cfg(all(feature = "cli", target_env = "musl"))]
+type Request = c_int;
+#[cfg(all(feature = "cli", not(target_env = "musl")))]
+type Request = std::ffi::c_ulong;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 unsafe extern "C" {
@@ -73,6 +81,8 @@ fn retry_interrupted(deadline: Instant, mut wait: impl FnMut(c_int) -> io::Resul
             Ok(true) => return Ok(()),
             Ok(false) if timeout < c_int::MAX => return Err(ErrorKind::TimedOut.into()),
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            // The deadline must hold even if signals keep interrupting the wait.
+            Err(_) if timeout == 0 => return Err(ErrorKind::TimedOut.into()),
             _ => {}
         }
     }
@@ -89,12 +99,30 @@ pub(crate) fn write_until(descriptor: c_int, bytes: &[u8], deadline: Instant) ->
             Some(0) => return (written, Err(ErrorKind::WriteZero.into())),
             Some(count) => written += count,
             None => match io::Error::last_os_error() {
-                error if error.kind() == ErrorKind::Interrupted => {}
+                error if error.kind() == ErrorKind::Interrupted && left(deadline).is_ok() => {}
                 error => return (written, Err(error)),
             },
         }
     }
     (written, Ok(()))
+}
+
+/// The columns of a terminal. `None` if the descriptor is none, or if this system's `ioctl` number is unknown.
+#[cfg(feature = "cli")]
+pub(crate) fn columns(descriptor: c_int) -> Option<usize> {
+    const NARROWEST: u16 = 40;
+    let request: Request =
+        if cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))) {
+            0x5413
+        } else if cfg!(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd")) {
+            0x4008_7468
+        } else {
+            return None;
+        };
+    let mut size = [0_u16; 4];
+    // SAFETY: the answer is four 16-bit numbers: rows, columns and two that are not used.
+    let known = unsafe { ioctl(descriptor, request, &raw mut size) } == 0;
+    (known && size[1] >= NARROWEST).then_some(size[1].into())
 }
 
 /// The number of descriptors that this process may have, if the system has such a limit.

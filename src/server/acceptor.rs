@@ -13,8 +13,9 @@ use super::connection::{Connection, Patience, Stop, WaitingRoom};
 use super::listener::Meaning;
 use super::room::WithoutThread;
 use super::validation::{CheckError, Checks};
-use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, HEAD_GRACE, MAX_UNKNOWN_ERRORS};
-use crate::log::{Event, Log};
+use crate::event::Event;
+use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, HEAD_GRACE, MANY_GONE, MAX_UNKNOWN_ERRORS};
+use crate::log::Log;
 use crate::spawn::spawn;
 
 /// The state that all acceptors and all threads of the waiting room share.
@@ -27,8 +28,8 @@ pub(crate) struct Service {
     exhaustion: Exhaustion,
     /// The failure of the listener has been logged.
     failed: AtomicBool,
-    /// An acceptor is serving a connection itself, because no thread could be started.
-    alone: AtomicBool,
+    /// An acceptor does work that may never end. Only one may do that at a time, so that another still accepts.
+    busy: AtomicBool,
 }
 
 impl Service {
@@ -40,7 +41,7 @@ impl Service {
             request_timeout,
             exhaustion: Exhaustion::default(),
             failed: AtomicBool::new(false),
-            alone: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
         }
     }
 
@@ -52,17 +53,17 @@ impl Service {
 
     /// The loop of an acceptor: it ends when the server drains or the listener fails.
     fn accept_all(self: Arc<Self>, listener: Arc<TcpListener>) {
-        let mut unknown_errors = 0;
+        let mut errors = ErrorsInARow::default();
         loop {
             self.room.wait_while_crowded(BACKOFF);
             match listener.accept() {
                 _ if self.room.is_closing() => break,
                 Ok((stream, peer)) => {
-                    unknown_errors = 0;
+                    errors = ErrorsInARow::default();
                     let accepted = panic::catch_unwind(AssertUnwindSafe(|| self.accepted(stream, peer.ip())));
                     accepted.unwrap_or_else(mem::forget);
                 }
-                Err(error) if self.can_go_on(&error, &mut unknown_errors) => {}
+                Err(error) if self.can_go_on(&error, &mut errors) => {}
                 Err(error) => {
                     if !self.failed.swap(true, Ordering::Relaxed) {
                         self.log.emit(&Event::ListenerFailed { error: &error });
@@ -84,8 +85,12 @@ impl Service {
         if connection.serve(&self.checks, Patience::Brief(now + grace)) == Err(Stop::MustWait) {
             self.hand_over(connection);
         }
-        if self.exhaustion.is_over() {
-            self.log.emit(&Event::Recovered);
+        if self.exhaustion.is_on() {
+            self.while_another_accepts(|| {
+                if self.exhaustion.is_over() {
+                    self.log.emit(&Event::Recovered);
+                }
+            });
         }
     }
 
@@ -125,13 +130,14 @@ impl Service {
         match self.room.thread_not_started() {
             WithoutThread::Served => {}
             WithoutThread::Evict(other) => evict(&other),
-            WithoutThread::Refused(mut connection) => {
-                // Only one acceptor at a time serves a connection itself, so that another still accepts.
-                if self.alone.swap(true, Ordering::Relaxed) {
-                    connection.refuse_to_wait(&self.checks, &CheckError::NoThread);
-                } else {
-                    let _ = connection.serve(&self.checks, Patience::Alone(ALONE_TIMEOUT));
-                    self.alone.store(false, Ordering::Relaxed);
+            WithoutThread::Refused(connections) => {
+                for mut connection in connections {
+                    let served = self.while_another_accepts(|| {
+                        let _ = connection.serve(&self.checks, Patience::Alone(ALONE_TIMEOUT));
+                    });
+                    if !served {
+                        connection.refuse_to_wait(&self.checks, &CheckError::NoThread);
+                    }
                 }
             }
         }
@@ -140,14 +146,20 @@ impl Service {
 
     /// Whether to accept again after an error of `accept`. If the error may pass, it first evicts an idle
     /// connection to free a descriptor, and waits a moment for a connection to close.
-    fn can_go_on(&self, error: &io::Error, unknown_errors: &mut u32) -> bool {
+    fn can_go_on(&self, error: &io::Error, errors: &mut ErrorsInARow) -> bool {
         match Meaning::of(error) {
-            Meaning::Gone => return true,
+            Meaning::Gone => {
+                errors.gone += 1;
+                if errors.gone > MANY_GONE {
+                    self.room.pause(BACKOFF);
+                }
+                return true;
+            }
             Meaning::Failed => return false,
-            Meaning::Exhausted => *unknown_errors = 0,
-            Meaning::Unknown => *unknown_errors += 1,
+            Meaning::Exhausted => errors.unknown = 0,
+            Meaning::Unknown => errors.unknown += 1,
         }
-        if *unknown_errors >= MAX_UNKNOWN_ERRORS {
+        if errors.unknown >= MAX_UNKNOWN_ERRORS {
             return false;
         }
         let (oldest, departures) = self.room.evict();
@@ -159,16 +171,38 @@ impl Service {
         true
     }
 
-    fn exhausted(&self, what: &str, error: &io::Error) {
-        if self.exhaustion.is_news() {
-            self.log.emit(&Event::ResourceExhausted { what, error });
+    /// Does work that may never end, unless another acceptor is doing such work, so that one of them always
+    /// accepts. Returns whether it did the work.
+    fn while_another_accepts(&self, work: impl FnOnce()) -> bool {
+        if self.busy.swap(true, Ordering::Relaxed) {
+            return false;
         }
+        let done = panic::catch_unwind(AssertUnwindSafe(work));
+        self.busy.store(false, Ordering::Relaxed);
+        done.unwrap_or_else(mem::forget);
+        true
     }
+
+    fn exhausted(&self, what: &str, error: &io::Error) {
+        self.exhaustion.note();
+        self.while_another_accepts(|| {
+            if self.exhaustion.is_news() {
+                self.log.emit(&Event::ResourceExhausted { what, error });
+            }
+        });
+    }
+}
+
+/// Errors of `accept` since the last connection.
+#[derive(Debug, Default)]
+struct ErrorsInARow {
+    gone: u32,
+    unknown: u32,
 }
 
 /// Ends an evicted connection. Its thread reads what has arrived, and then the end of the stream, so a
 /// request that has already arrived is still answered.
-pub(crate) fn evict(connection: &TcpStream) {
+pub(crate) fn evict(connection: &Arc<TcpStream>) {
     // This fails if the client has already closed the connection.
     let _ = connection.shutdown(Shutdown::Read);
 }
@@ -181,17 +215,22 @@ struct Exhaustion {
 }
 
 impl Exhaustion {
-    /// Notes a failed allocation; true if that begins an episode.
-    fn is_news(&self) -> bool {
+    /// Notes a failed allocation.
+    fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether an episode has just begun.
+    fn is_news(&self) -> bool {
         !self.on.swap(true, Ordering::Relaxed)
+    }
+
+    fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
     }
 
     /// True if an episode has just ended: no allocation has failed for a while.
     fn is_over(&self) -> bool {
-        if !self.on.load(Ordering::Relaxed) {
-            return false;
-        }
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let calm = last.is_none_or(|last| last.elapsed() >= CALM);
         calm && self.on.swap(false, Ordering::Relaxed)

@@ -106,7 +106,11 @@ impl Connection {
     fn decide(&self, checks: &Arc<Checks>, question: &Question, patience: Patience<'_>) -> Option<Vec<u8>> {
         match patience {
             Patience::Brief(_) => response::known(checks, question, self.peer),
-            Patience::InRoom(_) | Patience::Alone(_) => Some(response::wait(checks, question, self.peer)),
+            Patience::Alone(_) => Some(response::wait(checks, question, self.peer)),
+            Patience::InRoom(place) => response::known(checks, question, self.peer).or_else(|| {
+                place.stays_active();
+                Some(response::wait(checks, question, self.peer))
+            }),
         }
     }
 

@@ -46,6 +46,7 @@ pub(crate) enum Meaning {
 
 /// Whether shutting down a listening socket ends every `accept` on it. Elsewhere the server connects to itself
 /// once for each acceptor; tests choose that way with `--cfg baton_portable_shutdown`.
+#[cfg(unix)]
 const CAN_SHUT_DOWN: bool = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(baton_portable_shutdown);
 
 impl Listeners {
@@ -85,9 +86,11 @@ fn bind_all(port: u16) -> io::Result<Vec<TcpListener>> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let Ok(both) = TcpListener::bind((v6, port)) else {
-            // Either there is no IPv6, or the port is taken. In the second case IPv4 fails as well.
-            return Ok(vec![TcpListener::bind((v4, port))?]);
+        let both = match TcpListener::bind((v6, port)) {
+            Ok(both) => both,
+            // Another program may have the port only in IPv6, and binding IPv4 would succeed.
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            Err(_) => return Ok(vec![TcpListener::bind((v4, port))?]),
         };
         if !is_v6_only(&both) {
             return Ok(vec![both]);

@@ -4,11 +4,12 @@
 //! The room opens no sockets and starts no threads itself. It tells its caller to start one.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::slots::{Id, Network, Slots};
 use crate::limits::{FEW_IDLE, MAX_EVICTING, THREAD_IDLE};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
 /// `G` is a guest, `H` is the handle that evicts one.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Room<G, H> {
     queued: Condvar,
     /// A guest, a thread or an acceptor has left, or a guest has become active.
     left: Condvar,
+    /// Ends the connection of an evicted guest.
+    tell: fn(&H),
 }
 
 #[derive(Debug)]
@@ -48,14 +51,14 @@ pub(crate) struct Admitted<H> {
 pub(crate) enum WithoutThread<G, H> {
     /// End this other guest's connection: its thread then serves the newest guest.
     Evict(H),
-    /// No thread will become free, so the room returns the guest.
-    Refused(G),
+    /// No thread will become free for these guests, so the room returns them.
+    Refused(Vec<G>),
     /// A thread has taken the guest already.
     Served,
 }
 
 impl<G, H> Room<G, H> {
-    pub(crate) fn new(capacity: usize, acceptors: usize) -> Room<G, H> {
+    pub(crate) fn new(capacity: usize, acceptors: usize, tell: fn(&H)) -> Room<G, H> {
         let state = State {
             slots: Slots::new(capacity),
             queue: VecDeque::new(),
@@ -65,7 +68,7 @@ impl<G, H> Room<G, H> {
             departures: 0,
             closing: false,
         };
-        Room { state: Mutex::new(state), queued: Condvar::new(), left: Condvar::new() }
+        Room { state: Mutex::new(state), queued: Condvar::new(), left: Condvar::new(), tell }
     }
 
     /// Queues a guest for a thread. At capacity the room evicts an idle guest; if no guest is idle, it returns
@@ -73,7 +76,7 @@ impl<G, H> Room<G, H> {
     pub(crate) fn admit(&self, guest: G, network: Network, handle: Option<H>) -> Result<Admitted<H>, G> {
         let mut state = self.lock();
         let evicted = if state.slots.is_full() { state.slots.evict() } else { None };
-        let Some(id) = state.slots.enter() else { return Err(guest) };
+        let Some(id) = state.slots.enter(evicted.is_some()) else { return Err(guest) };
         if let Some(handle) = handle {
             state.slots.becomes_idle(id, network, handle);
         }
@@ -94,22 +97,26 @@ impl<G, H> Room<G, H> {
         let mut state = self.lock();
         state.threads -= 1;
         self.left.notify_all();
-        let newest = state.queue.back().map(|(_, id)| *id);
-        let Some(newest) = newest else { return WithoutThread::Served };
-        // Evicting the newest guest would free no thread, so another one is chosen.
-        let idle = state.slots.take_idle(newest);
-        let evicted = if state.threads > 0 { state.slots.evict() } else { None };
-        if let (Some(evicted), Some((network, handle))) = (evicted, idle) {
-            state.slots.becomes_idle(newest, network, handle);
-            return WithoutThread::Evict(evicted);
+        if state.queue.is_empty() {
+            return WithoutThread::Served;
         }
-        match state.queue.pop_back() {
-            Some((guest, id)) => {
-                self.leave(&mut state, id);
-                WithoutThread::Refused(guest)
+        // Evicting a queued guest would free no thread, so only a served one is chosen.
+        if state.threads > 0 {
+            if let Some(evicted) = state.evict_served() {
+                return WithoutThread::Evict(evicted);
             }
-            None => WithoutThread::Served,
         }
+        // If there is no thread at all, the other queued guests cannot be served either.
+        let stay = if state.threads > 0 { state.queue.len() - 1 } else { 0 };
+        let refused: Vec<_> = state.queue.drain(stay..).collect();
+        let guests = refused
+            .into_iter()
+            .map(|(guest, id)| {
+                self.leave(&mut state, id);
+                guest
+            })
+            .collect();
+        WithoutThread::Refused(guests)
     }
 
     /// Waits for the next guest. `None` tells the calling thread to end; the room no longer counts it.
@@ -145,6 +152,11 @@ impl<G, H> Room<G, H> {
         if state.slots.evicting() >= MAX_EVICTING {
             drop(self.wait_until(state, Instant::now() + timeout, |state| state.slots.evicting() < MAX_EVICTING));
         }
+    }
+
+    /// Waits for `timeout`, or until the room closes.
+    pub(crate) fn pause(&self, time: Duration) {
+        drop(self.wait_until(self.lock(), Instant::now() + time, |state| state.closing));
     }
 
     /// Evicts an idle guest and returns its handle, so that the caller ends the connection. The number is for
@@ -216,6 +228,17 @@ impl<G, H> Room<G, H> {
     }
 }
 
+impl<G, H> State<G, H> {
+    /// Evicts an idle guest that has a thread, so that its thread becomes free.
+    fn evict_served(&mut self) -> Option<H> {
+        let slots = &mut self.slots;
+        let queued: Vec<_> = self.queue.iter().filter_map(|(_, id)| Some((*id, slots.take_idle(*id)?))).collect();
+        let evicted = slots.evict();
+        queued.into_iter().for_each(|(id, (network, handle))| slots.becomes_idle(id, network, handle));
+        evicted
+    }
+}
+
 /// A guest's place in the room. Dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) struct Place<G, H> {
@@ -233,6 +256,17 @@ impl<G, H> Place<G, H> {
     /// Marks the guest idle until it leaves.
     pub(crate) fn stays_idle(&self, network: Network, handle: H) {
         self.room.lock().slots.becomes_idle(self.id, network, handle);
+    }
+
+    /// Marks the guest active for good: it has a whole request that waits for the connector. If it was evicted
+    /// before, it keeps its thread, so the room evicts another guest for the one in the queue.
+    pub(crate) fn stays_active(&self) {
+        let mut state = self.room.lock();
+        let other = if state.slots.stays(self.id) && !state.queue.is_empty() { state.evict_served() } else { None };
+        drop(state);
+        if let Some(other) = other {
+            (self.room.tell)(&other);
+        }
     }
 
     /// Whether the guest was evicted.
@@ -278,7 +312,7 @@ mod tests {
 
     /// An empty room with that many places and two acceptors.
     fn room(capacity: usize) -> Arc<Names> {
-        Arc::new(Room::new(capacity, 2))
+        Arc::new(Room::new(capacity, 2, |_| ()))
     }
 
     /// Admits an idle guest whose handle is its name.
@@ -328,7 +362,7 @@ mod tests {
         // The only guest with a thread is active now.
         room.lock().slots.becomes_active(2);
         assert!(room.admit(3, HERE, None).unwrap().start_thread);
-        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(3)));
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open(), state.queue.len()), (1, 1, 0));
     }
@@ -337,7 +371,7 @@ mod tests {
     fn the_first_guest_without_a_thread_is_returned() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread);
-        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(1)));
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open()), (0, 0));
     }
@@ -385,5 +419,33 @@ mod tests {
         drop(place);
         // This returns at once, since the guest has already left.
         room.wait_for_departure(departures, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn when_no_thread_starts_no_guest_is_left_in_the_queue() {
+        let room = room(8);
+        assert!(admit(&room, 1).start_thread && admit(&room, 2).start_thread);
+        let refused = [room.thread_not_started(), room.thread_not_started()];
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open(), state.queue.len()), (0, 0, 0), "{refused:?}");
+    }
+
+    #[test]
+    fn without_a_thread_a_guest_with_a_request_gets_the_thread_of_an_idle_one() {
+        let room = room(8);
+        let _stalled = serve(&room, 1);
+        assert!(room.admit(2, HERE, None).unwrap().start_thread);
+        assert!(matches!(room.thread_not_started(), WithoutThread::Evict(1)));
+    }
+
+    #[test]
+    fn a_guest_that_was_told_to_go_but_has_a_request_crowds_no_longer() {
+        static TOLD: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let room = Arc::new(Room::new(2, 2, |name: &u32| TOLD.store(*name, std::sync::atomic::Ordering::Relaxed)));
+        let places: Vec<_> = (1..3).map(|name| serve(&room, name)).collect();
+        assert_eq!(admit(&room, 3).evicted, Some(1));
+        places[0].stays_active();
+        assert_eq!(TOLD.load(std::sync::atomic::Ordering::Relaxed), 2, "the thread of another one is for the guest in the queue");
+        assert_eq!(room.lock().slots.evicting(), 1);
     }
 }

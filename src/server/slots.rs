@@ -58,9 +58,9 @@ impl<C> Slots<C> {
         self.capacity
     }
 
-    /// Gives a connection a place, unless all places are taken.
-    pub(crate) fn enter(&mut self) -> Option<Id> {
-        if self.is_full() {
+    /// Gives a connection a place: that of the connection evicted for it, or a free one.
+    pub(crate) fn enter(&mut self, replaces_another: bool) -> Option<Id> {
+        if self.is_full() && !replaces_another {
             return None;
         }
         self.last_id += 1;
@@ -100,6 +100,14 @@ impl<C> Slots<C> {
     /// Marks the connection active.
     pub(crate) fn becomes_active(&mut self, id: Id) {
         drop(self.take_idle(id));
+    }
+
+    /// Marks the connection active for good, since its request has arrived. Returns whether it was evicted.
+    pub(crate) fn stays(&mut self, id: Id) -> bool {
+        self.becomes_active(id);
+        let evicting = self.evicting.len();
+        self.evicting.retain(|other| *other != id);
+        self.evicting.len() < evicting
     }
 
     /// Removes a connection that has closed.
@@ -160,7 +168,7 @@ mod tests {
     fn full_of(networks: &[Network]) -> Slots<usize> {
         let mut slots = Slots::new(networks.len());
         for (name, network) in networks.iter().enumerate() {
-            let id = slots.enter().unwrap();
+            let id = slots.enter(false).unwrap();
             slots.becomes_idle(id, *network, name);
         }
         slots
@@ -195,16 +203,16 @@ mod tests {
     #[test]
     fn one_eviction_makes_room_for_one_connection() {
         let mut slots = full_of(&[Network::Loopback; 2]);
-        assert_eq!(slots.enter(), None);
+        assert_eq!(slots.enter(false), None);
         assert_eq!(slots.evict(), Some(0));
-        assert_eq!(slots.enter(), Some(3));
-        assert_eq!(slots.enter(), None, "the place is taken again");
+        assert_eq!(slots.enter(false), Some(3));
+        assert_eq!(slots.enter(false), None, "the place is taken again");
         assert_eq!((slots.open(), slots.evicting()), (3, 1));
         slots.leave(1);
         assert_eq!((slots.open(), slots.evicting()), (2, 0));
-        assert_eq!(slots.enter(), None, "its place was taken when it was evicted");
+        assert_eq!(slots.enter(false), None, "its place was taken when it was evicted");
         slots.leave(2);
-        assert_eq!(slots.enter(), Some(4));
+        assert_eq!(slots.enter(false), Some(4));
     }
 
     #[test]

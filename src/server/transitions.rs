@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
-use crate::log::{Event, Log};
+use crate::event::Event;
+use crate::log::Log;
+use crate::sync::{Mutex, MutexGuard};
 
 /// What a verdict is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ impl Transitions {
     }
 
     /// Notes a verdict, and logs it if it is a change. `failure` is the reason, if the check failed.
+    #[cfg(test)]
     pub(crate) fn report(&self, check: Check, failure: Option<String>) {
         self.queue(check, failure);
         self.emit();

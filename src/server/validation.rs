@@ -7,9 +7,8 @@ use std::any::Any;
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::transitions::{Check, Transitions};
 use crate::config::Config;
@@ -19,6 +18,7 @@ use crate::endpoint::{Endpoint, OVERDUE};
 use crate::limits::{ANSWER_MARGIN, MAX_ERROR_TEXT};
 use crate::log::Log;
 use crate::spawn::spawn;
+use crate::sync::{AtomicUsize, Condvar, Instant, Mutex, MutexGuard, Ordering};
 use crate::text::bounded;
 
 /// Why a check fails.
@@ -178,22 +178,38 @@ impl Checks {
             return Err(CheckError::Draining);
         }
         let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+        let generation = state.generation;
         drop(state);
-        let _permit = self.in_ready.enter().ok_or(CheckError::Busy)?;
+        let permit = self.in_ready.enter().ok_or(CheckError::Busy)?;
         let result = call("ready", connector, |connector| connector.ready());
+        drop(permit);
         let (verdict, text) = verdict_of(result);
-        self.transitions.report(Check::Ready, text);
+        let state = self.lock();
+        if state.generation == generation {
+            self.transitions.queue(Check::Ready, text);
+        }
+        drop(state);
+        self.transitions.emit();
         verdict
     }
 
     fn health(self: &Arc<Self>, wait: Option<Duration>) -> Verdict {
+        let verdict = self.verdict(wait);
+        // The log may block, so the permit has been given back before.
+        self.transitions.emit();
+        verdict
+    }
+
+    fn verdict(self: &Arc<Self>, wait: Option<Duration>) -> Verdict {
         let asked = Instant::now();
         let patience = self.patience(wait);
         let _permit = self.waiting.enter().ok_or(CheckError::Busy)?;
         // This repeats only if another connector is attached during the wait.
         loop {
             let state = self.lock();
-            let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+            if state.connector.is_none() {
+                return Err(CheckError::NoConnector);
+            }
             let now = Instant::now();
             if let Some(verdict) = self.fresh(&state, now) {
                 return verdict;
@@ -204,7 +220,10 @@ impl Checks {
                     drop(state);
                     run
                 }
-                None => self.start(state, connector),
+                None => {
+                    let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+                    self.start(state, connector)
+                }
             };
             // If the run has already taken longer than this client waits, the client gets its answer now.
             let deadline = if run.started.elapsed() >= patience { asked } else { after(asked, patience) };
@@ -235,8 +254,6 @@ impl Checks {
         if let Some(run) = state.in_flight.as_mut().filter(|run| run.number == number && age >= self.validate_timeout) {
             if !mem::replace(&mut run.overdue_logged, true) {
                 self.transitions.queue(Check::Health, Some(error.to_string()));
-                drop(state);
-                self.transitions.emit();
             }
         }
         error
@@ -252,6 +269,8 @@ impl Checks {
         let (checks, asked) = (Arc::clone(self), Arc::clone(&connector));
         if spawn("validate", Box::new(move || checks.run(run.number, asked))).is_err() {
             self.run(run.number, connector);
+        } else {
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))).map_err(mem::forget);
         }
         run
     }

@@ -4,6 +4,7 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 /// Bytes that a file of accounts may have: far more than any real one, so that a device file given by
 /// mistake does not fill the memory.
@@ -67,7 +68,7 @@ impl Change {
 
 /// Why a file could not be used.
 pub(crate) struct Unusable {
-    file: String,
+    file: PathBuf,
     /// The line, from 1. It is 0 if the reason is not about a line.
     line: usize,
     reason: Reason,
@@ -84,9 +85,16 @@ enum Reason {
     NoUsers,
 }
 
+impl Unusable {
+    /// The file that could not be used.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
+        self.file.display().fmt(f)?;
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }
@@ -121,12 +129,12 @@ impl std::error::Error for Unusable {
 
 impl Accounts {
     /// Reads and parses both files.
-    pub(crate) fn read(passwd: &str, group: &str) -> Result<Accounts, Unusable> {
+    pub(crate) fn read(passwd: &Path, group: &Path) -> Result<Accounts, Unusable> {
         Accounts::parse((passwd, &contents(passwd)?), (group, &contents(group)?))
     }
 
     /// Parses both files, each given as its name and its bytes.
-    pub(crate) fn parse(passwd: (&str, &[u8]), group: (&str, &[u8])) -> Result<Accounts, Unusable> {
+    pub(crate) fn parse(passwd: (&Path, &[u8]), group: (&Path, &[u8])) -> Result<Accounts, Unusable> {
         let (passwd, group) = (Table { file: passwd.0, bytes: passwd.1 }, Table { file: group.0, bytes: group.1 });
         let mut users = Vec::new();
         // Users by the number of their primary group: they are members of it without being listed there.
@@ -213,7 +221,7 @@ fn number(text: &str) -> Option<&str> {
     is_number.then(|| text.trim_start_matches('0'))
 }
 
-fn contents(file: &str) -> Result<Vec<u8>, Unusable> {
+fn contents(file: &Path) -> Result<Vec<u8>, Unusable> {
     let unusable = |reason| Unusable { file: file.to_owned(), line: 0, reason };
     let mut source = File::open(file).map_err(|error| unusable(Reason::Io(error)))?;
     let mut bytes = Vec::new();
@@ -238,7 +246,7 @@ fn contents(file: &str) -> Result<Vec<u8>, Unusable> {
 
 /// A file of lines of fields.
 struct Table<'a> {
-    file: &'a str,
+    file: &'a Path,
     bytes: &'a [u8],
 }
 
@@ -285,7 +293,7 @@ impl Table<'_> {
 #[allow(clippy::panic, reason = "it is a test")]
 pub(crate) fn check(bytes: &[u8]) {
     let (passwd, group) = bytes.split_at(bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len()));
-    let parse = |passwd: &[u8]| Accounts::parse(("p", passwd), ("g", group.get(1..).unwrap_or_default()));
+    let parse = |passwd: &[u8]| Accounts::parse((Path::new("p"), passwd), (Path::new("g"), group.get(1..).unwrap_or_default()));
     let accounts = match parse(passwd) {
         Ok(accounts) => accounts,
         Err(error) => return assert!(!error.to_string().contains(char::is_control), "{error}"),
@@ -333,7 +341,7 @@ mod tests {
     const GROUP: &str = "root:x:0:\nusers:x:100:\nwheel:x:10:root,ann,from-ldap\n";
 
     fn parse(passwd: &str, group: &str) -> Result<Accounts, Unusable> {
-        Accounts::parse(("passwd", passwd.as_bytes()), ("group", group.as_bytes()))
+        Accounts::parse((Path::new("passwd"), passwd.as_bytes()), (Path::new("group"), group.as_bytes()))
     }
 
     fn changes(before: &Accounts, after: &Accounts) -> Vec<String> {
@@ -406,16 +414,19 @@ mod tests {
         ] {
             assert_eq!(parse(passwd, group).unwrap_err().to_string(), expected);
         }
-        let error = Accounts::parse(("passwd", b"ok:x:1:1:::\n\xff\n"), ("group", b"")).unwrap_err();
+        let error = Accounts::parse((Path::new("passwd"), b"ok:x:1:1:::\n\xff\n"), (Path::new("group"), b"")).unwrap_err();
         assert_eq!(error.to_string(), "passwd:2: not UTF-8");
     }
 
     #[test]
     fn a_file_that_cannot_be_read_is_reported_with_the_systems_reason() {
-        let error = Accounts::read("/nonexistent/passwd", "/dev/null").unwrap_err();
+        let error = Accounts::read("/nonexistent/passwd".as_ref(), "/dev/null".as_ref()).unwrap_err();
         assert!(error.to_string().starts_with("/nonexistent/passwd: "), "{error}");
         assert!(std::error::Error::source(&error).is_some());
         #[cfg(unix)]
-        assert_eq!(Accounts::read("/dev/zero", "/dev/null").unwrap_err().to_string(), "/dev/zero: larger than 16 MiB");
+        assert_eq!(
+            Accounts::read("/dev/zero".as_ref(), "/dev/null".as_ref()).unwrap_err().to_string(),
+            "/dev/zero: larger than 16 MiB"
+        );
     }
 }
