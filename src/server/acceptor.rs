@@ -123,17 +123,25 @@ impl Service {
         match self.room.thread_not_started() {
             WithoutThread::Served => {}
             WithoutThread::Evict(other) => evict(&other),
-            WithoutThread::Refused(mut connection) => {
-                // One acceptor goes on accepting, whatever the other one does.
-                if self.alone.swap(true, Ordering::Relaxed) {
-                    connection.refuse_to_wait(&self.checks, &CheckError::NoThread);
-                } else {
-                    let _ = connection.serve(&self.checks, Patience::Alone(ALONE_TIMEOUT));
-                    self.alone.store(false, Ordering::Relaxed);
+            WithoutThread::Refused(connection) => {
+                self.serve_alone(connection);
+                while let Some(connection) = self.room.next_without_thread() {
+                    self.serve_alone(connection);
                 }
             }
         }
         self.exhausted("start a thread", error);
+    }
+
+    /// Serves a connection for which there is no thread. One acceptor goes on accepting, whatever the other
+    /// one does.
+    fn serve_alone(&self, mut connection: Connection) {
+        if self.alone.swap(true, Ordering::Relaxed) {
+            connection.refuse_to_wait(&self.checks, &CheckError::NoThread);
+        } else {
+            let _ = connection.serve(&self.checks, Patience::Alone(ALONE_TIMEOUT));
+            self.alone.store(false, Ordering::Relaxed);
+        }
     }
 
     /// What an error of `accept` means: wait a little and go on, or not.

@@ -47,7 +47,7 @@ pub(crate) struct Admitted<H> {
 pub(crate) enum WithoutThread<G, H> {
     /// Another guest has to go, and its thread serves the new one.
     Evict(H),
-    /// No thread will be free for it: the guest comes back.
+    /// No thread will be free for it: the guest comes back. More may come from [`Room::next_without_thread`].
     Refused(G),
     /// A thread has taken the guest already.
     Served,
@@ -71,7 +71,7 @@ impl<G, H> Room<G, H> {
     /// comes back. With a `handle` the guest is idle from now on, so it can be evicted while queued.
     pub(crate) fn admit(&self, guest: G, network: Network, handle: Option<H>) -> Result<Admitted<H>, G> {
         let mut state = self.lock();
-        let evicted = if state.slots.is_full() { state.slots.evict() } else { None };
+        let evicted = if state.slots.is_full() { state.slots.evict(&|_| true) } else { None };
         let Some(id) = state.slots.enter() else { return Err(guest) };
         if let Some(handle) = handle {
             state.slots.becomes_idle(id, network, handle);
@@ -93,22 +93,32 @@ impl<G, H> Room<G, H> {
         let mut state = self.lock();
         state.threads -= 1;
         self.left.notify_all();
-        let newest = state.queue.back().map(|(_, id)| *id);
-        let Some(newest) = newest else { return WithoutThread::Served };
-        // Only a guest that a thread serves frees one, so the newest itself does not count.
-        let idle = state.slots.take_idle(newest);
-        let evicted = if state.threads > 0 { state.slots.evict() } else { None };
-        if let (Some(evicted), Some((network, handle))) = (evicted, idle) {
-            state.slots.becomes_idle(newest, network, handle);
-            return WithoutThread::Evict(evicted);
+        if state.queue.is_empty() {
+            return WithoutThread::Served;
         }
-        match state.queue.pop_back() {
-            Some((guest, id)) => {
-                self.leave(&mut state, id);
-                WithoutThread::Refused(guest)
+        if state.threads > 0 {
+            let State { slots, queue, .. } = &mut *state;
+            // Only a guest that a thread serves frees one.
+            if let Some(evicted) = slots.evict(&|id| queue.iter().all(|(_, queued)| *queued != id)) {
+                return WithoutThread::Evict(evicted);
             }
-            None => WithoutThread::Served,
         }
+        let newest = state.queue.pop_back();
+        self.refuse(&mut state, newest).map_or(WithoutThread::Served, WithoutThread::Refused)
+    }
+
+    /// A guest that waits for a thread although none is left, which happens when those of several guests could
+    /// not be started.
+    pub(crate) fn next_without_thread(&self) -> Option<G> {
+        let mut state = self.lock();
+        let oldest = if state.threads == 0 { state.queue.pop_front() } else { None };
+        self.refuse(&mut state, oldest)
+    }
+
+    fn refuse(&self, state: &mut State<G, H>, queued: Option<(G, Id)>) -> Option<G> {
+        let (guest, id) = queued?;
+        self.leave(state, id);
+        Some(guest)
     }
 
     /// The next guest for a thread of the room; `None` tells the thread to end, and it is not counted any
@@ -151,7 +161,7 @@ impl<G, H> Room<G, H> {
     /// [`Room::wait_for_departure`] takes to notice that it has gone.
     pub(crate) fn evict(&self) -> (Option<H>, u64) {
         let mut state = self.lock();
-        (state.slots.evict(), state.departures)
+        (state.slots.evict(&|_| true), state.departures)
     }
 
     /// Waits until a guest has left since [`Room::evict`], for at most `timeout`.
@@ -340,6 +350,40 @@ mod tests {
         assert!(matches!(room.thread_not_started(), WithoutThread::Refused(1)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_guest_that_is_evicted_for_an_active_one_is_told_so() {
+        let room = room(8);
+        let _idle = serve(&room, 1);
+        assert!(room.admit(2, HERE, None).unwrap().start_thread);
+        assert!(matches!(room.thread_not_started(), WithoutThread::Evict(1)));
+    }
+
+    #[test]
+    fn a_guest_that_waits_for_a_thread_too_frees_none() {
+        let room = room(8);
+        assert!(admit(&room, 1).start_thread);
+        assert!(admit(&room, 2).start_thread);
+        // The thread for the first guest may still come.
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(2)));
+        assert!(room.next_without_thread().is_none());
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(1)));
+        assert!(room.next_without_thread().is_none());
+        assert_eq!(room.lock().slots.open(), 0);
+    }
+
+    #[test]
+    fn without_any_thread_every_queued_guest_comes_back() {
+        let room = room(1);
+        assert!(admit(&room, 1).start_thread);
+        let admitted = admit(&room, 2);
+        assert_eq!((admitted.evicted, admitted.start_thread), (Some(1), false), "the thread of the first serves both");
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(2)));
+        assert_eq!(room.next_without_thread(), Some(1));
+        assert_eq!(room.next_without_thread(), None);
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open(), state.queue.len()), (0, 0, 0));
     }
 
     #[test]

@@ -73,13 +73,6 @@ impl<C> Slots<C> {
         }
     }
 
-    /// The connection is taken off the list of idle ones, to be put back.
-    pub(crate) fn take_idle(&mut self, id: Id) -> Option<(Network, C)> {
-        let at = self.idle.iter().position(|idle| idle.id == id)?;
-        let idle = self.idle.remove(at);
-        Some((idle.network, idle.handle))
-    }
-
     /// The connection does not wait for its client any longer.
     pub(crate) fn becomes_active(&mut self, id: Id) {
         self.idle.retain(|idle| idle.id != id);
@@ -93,15 +86,17 @@ impl<C> Slots<C> {
     }
 
     /// Takes a place from an idle connection, which has to be told to go: the oldest one of the remote
-    /// network that has the most idle connections, or else the oldest one from this machine.
-    pub(crate) fn evict(&mut self) -> Option<C> {
+    /// network that has the most idle connections, or else the oldest one from this machine. Only those that
+    /// `may_go` allows count.
+    pub(crate) fn evict(&mut self, may_go: &dyn Fn(Id) -> bool) -> Option<C> {
+        let candidates = || self.idle.iter().filter(|idle| may_go(idle.id));
         let mut remote: Vec<Network> =
-            self.idle.iter().map(|idle| idle.network).filter(|network| *network != Network::Loopback).collect();
+            candidates().map(|idle| idle.network).filter(|network| *network != Network::Loopback).collect();
         remote.sort_unstable();
         // Of equal counts the last one counts, which is as good as any other.
         let largest = remote.chunk_by(|a, b| a == b).max_by_key(|chunk| chunk.len()).and_then(|chunk| chunk.first());
         let network = *largest.unwrap_or(&Network::Loopback);
-        let at = self.idle.iter().position(|idle| idle.network == network)?;
+        let at = self.idle.iter().position(|idle| idle.network == network && may_go(idle.id))?;
         let idle = self.idle.remove(at);
         self.evicting.push(idle.id);
         Some(idle.handle)
@@ -109,7 +104,7 @@ impl<C> Slots<C> {
 
     /// Takes the places of all idle connections.
     pub(crate) fn evict_all(&mut self) -> Vec<C> {
-        std::iter::from_fn(|| self.evict()).collect()
+        std::iter::from_fn(|| self.evict(&|_| true)).collect()
     }
 
     /// Whether the connection was told to go.
@@ -176,14 +171,14 @@ mod tests {
         let mut slots = full_of(&[Network::Loopback; 3]);
         slots.becomes_active(2);
         assert_eq!(evicted(&mut slots), [0, 2]);
-        assert_eq!(slots.evict(), None);
+        assert_eq!(slots.evict(&|_| true), None);
     }
 
     #[test]
     fn one_eviction_makes_room_for_one_connection() {
         let mut slots = full_of(&[Network::Loopback; 2]);
         assert_eq!(slots.enter(), None);
-        assert_eq!(slots.evict(), Some(0));
+        assert_eq!(slots.evict(&|_| true), Some(0));
         assert_eq!(slots.enter(), Some(3));
         assert_eq!(slots.enter(), None, "the place is taken again");
         assert_eq!((slots.open(), slots.evicting()), (3, 1));
