@@ -1,0 +1,2 @@
+use crate::check::Scenario;
+pub(crate) const SCENARIOS: &[Scenario] = &[];
