@@ -319,6 +319,14 @@ mod tests {
         room.admit(name, HERE, Some(name)).unwrap_or_else(|name| panic!("no place for {name}"))
     }
 
+    /// The guests that come back when a thread could not be started.
+    fn refused(room: &Names) -> Vec<u32> {
+        match room.thread_not_started() {
+            WithoutThread::Refused(guests) => guests,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Admits a guest, and takes it on as the thread that is started for it would.
     fn serve(room: &Arc<Names>, name: u32) -> Place<u32, u32> {
         assert!(admit(room, name).start_thread);
@@ -373,6 +381,28 @@ mod tests {
         assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_guest_that_waits_for_a_thread_too_frees_none() {
+        let room = room(8);
+        assert!(admit(&room, 1).start_thread);
+        assert!(admit(&room, 2).start_thread);
+        // The thread for the first guest may still come.
+        assert_eq!(refused(&room), [2]);
+        assert_eq!(refused(&room), [1]);
+        assert_eq!(room.lock().slots.open(), 0);
+    }
+
+    #[test]
+    fn without_any_thread_every_queued_guest_comes_back() {
+        let room = room(1);
+        assert!(admit(&room, 1).start_thread);
+        let admitted = admit(&room, 2);
+        assert_eq!((admitted.evicted, admitted.start_thread), (Some(1), false), "the thread of the first serves both");
+        assert_eq!(refused(&room), [1, 2]);
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open(), state.queue.len()), (0, 0, 0));
     }
 
     #[test]
