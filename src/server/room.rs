@@ -320,6 +320,14 @@ mod tests {
         room.admit(name, HERE, Some(name)).unwrap_or_else(|name| panic!("no place for {name}"))
     }
 
+    /// The guests that the room returns after a thread could not be started.
+    fn refused(room: &Names) -> Vec<u32> {
+        match room.thread_not_started() {
+            WithoutThread::Refused(guests) => guests,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Admits a guest and takes it from the queue, as its new thread would.
     fn serve(room: &Arc<Names>, name: u32) -> Place<u32, u32> {
         assert!(admit(room, name).start_thread);
@@ -374,6 +382,28 @@ mod tests {
         assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_queued_guest_is_not_evicted_for_its_thread() {
+        let room = room(8);
+        assert!(admit(&room, 1).start_thread);
+        assert!(admit(&room, 2).start_thread);
+        // The thread for the first guest may still come.
+        assert_eq!(refused(&room), [2]);
+        assert_eq!(refused(&room), [1]);
+        assert_eq!(room.lock().slots.open(), 0);
+    }
+
+    #[test]
+    fn without_any_thread_every_queued_guest_is_returned() {
+        let room = room(1);
+        assert!(admit(&room, 1).start_thread);
+        let admitted = admit(&room, 2);
+        assert_eq!((admitted.evicted, admitted.start_thread), (Some(1), false), "the first guest's thread serves both");
+        assert_eq!(refused(&room), [1, 2]);
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open(), state.queue.len()), (0, 0, 0));
     }
 
     #[test]
