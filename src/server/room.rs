@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn when_no_thread_starts_no_guest_is_left_in_the_queue() {
+    fn if_no_thread_starts_no_guest_stays_in_the_queue() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread && admit(&room, 2).start_thread);
         let refused = [room.thread_not_started(), room.thread_not_started()];
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_was_told_to_go_but_has_a_request_crowds_no_longer() {
+    fn an_evicted_guest_with_a_request_no_longer_counts_as_evicting() {
         static TOLD: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let room = Arc::new(Room::new(2, 2, |name: &u32| TOLD.store(*name, std::sync::atomic::Ordering::Relaxed)));
         let places: Vec<_> = (1..3).map(|name| serve(&room, name)).collect();
