@@ -122,17 +122,17 @@
 //! server/slots         -
 //! limits               -
 //! server/transitions   event log
-//! cli/allowed          address cli/mistakes cli/row cli/value endpoint
+//! cli/allowed          address cli/mistakes cli/row cli/value
 //! endpoint             -
 //! cli/found            cli/row cli/value
 //! cli/help             cli/row cli/table
 //! cli/secret           cli/mistakes cli/row
 //! cli/mistakes         address cli/row cli/value text
-//! cli/table            cli/row config
+//! cli/table            address cli/row config
 //! config               address event log
 //! log                  event log/stderr
 //! cli/row              address cli/value text
-//! cli/value            deadline event text
+//! cli/value            event text
 //! log/stderr           date event json sys text
 //! sys                  deadline
 //! deadline             -

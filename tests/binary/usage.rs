@@ -43,7 +43,7 @@ fn refused(arguments: &[&str], variables: Variables<'_>, complaint: &str) {
     assert_eq!(outcome.complaint(), format!("baton-passwd: {complaint}"), "{arguments:?} {variables:?}");
 }
 
-const PORT: &str = "expected a whole number from 0 to 65535 in plain digits";
+const PORT: &str = "expected a whole number in plain digits, from 0 to 65535";
 const PROBED_PORT: &str = "expected the port the server listens on, from 1 to 65535";
 const ADDRESS: &str = "expected an IP address or localhost";
 const BOOLEAN: &str = "expected true or false (also 1 t T TRUE True, 0 f F FALSE False)";
