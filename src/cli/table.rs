@@ -97,7 +97,7 @@ static PROGRAMS_ROWS: [Row; 7] = [
     Row::new(LOG_LEVEL, "LEVEL", Kind::Level, Default::Text("info"))
         .help("Lowest level: debug, info, warn or error")
         .scope(Scope::Log),
-    Row::new(LOG_FORMAT, "FORMAT", Kind::Choice(&["json", "text", "console"]), Default::Absent("text on a terminal, else json"))
+    Row::new(LOG_FORMAT, "FORMAT", Kind::Choice(&["json", "text", "console"]), Default::Absent("json, text on a terminal"))
         .help("Form of lines")
         .scope(Scope::Log),
 ];

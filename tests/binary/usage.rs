@@ -255,7 +255,7 @@ fn help_shows_every_flag_with_its_variable_and_default_and_the_exit_codes() {
         ("--group=FILE", ", BATON_GROUP", "/etc/group"),
         ("--sync-interval=TIME", ", BATON_SYNC_INTERVAL", "1m"),
         ("--log-level=LEVEL", ", BATON_LOG_LEVEL", "info"),
-        ("--log-format=FORMAT", ", BATON_LOG_FORMAT", "text on a terminal, else json"),
+        ("--log-format=FORMAT", ", BATON_LOG_FORMAT", "json, text on a terminal"),
     ] {
         let mut lines = help.stdout.lines().skip_while(|line| *line != format!("  {flag}{variable}"));
         assert!(lines.next().is_some(), "no line for {flag}: {}", help.stdout);
