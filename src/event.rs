@@ -7,27 +7,27 @@ use std::time::Duration;
 
 use crate::address::Address;
 
-/// How much attention a line wants.
+/// How much attention a line needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Level {
     /// Detail for finding a mistake. Logged only with `--log-level=debug`.
     Debug,
-    /// Something went as it should.
+    /// Something worked.
     Info,
-    /// Something did not, and the process goes on.
+    /// Something failed, and the process goes on.
     Warn,
-    /// Something did not, and the process ends, or cannot do what it is there for.
+    /// Something failed, and the process ends or cannot do its work.
     Error,
 }
 
-/// What a health server, or the program around it, did or met. Not for ordinary requests.
+/// Something worth logging in a health server or the program around it. An ordinary request is no event.
 ///
 /// Its [`Display`](fmt::Display) is a line of text for a log of your own.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The server listens on this address: the real one, where port 0 was asked for.
+    /// The server listens on this address. For port 0 it has the port that the system chose.
     Listening {
         /// The address.
         address: SocketAddr,
@@ -57,11 +57,11 @@ pub enum Event<'a> {
     },
     /// Some code panicked.
     Panicked {
-        /// The panic's message and place, as far as they are known.
+        /// The panic's message and place, if they are known.
         message: &'a str,
     },
-    /// The system lacks something that the server needs. The server goes on with what it has. Logged
-    /// once, until [`Event::Recovered`].
+    /// The system has run out of something that the server needs. The server goes on with what it has.
+    /// Logged once, until [`Event::Recovered`].
     ResourceExhausted {
         /// What the server tried.
         what: &'a str,
@@ -70,19 +70,19 @@ pub enum Event<'a> {
     },
     /// The shortage that [`Event::ResourceExhausted`] reported has passed.
     Recovered,
-    /// The server can accept no more connections. Seen from outside, the process is dead from now
-    /// on, so it should end. [`App`](crate::App) ends it.
+    /// The server can accept no more connections. Probes get no answer from now on, so the process should
+    /// end. [`App`](crate::App) ends it.
     ListenerFailed {
         /// What the system said.
         error: &'a io::Error,
     },
-    /// The process has been asked to finish, or cannot go on, and shuts down.
+    /// The process shuts down, after a request to finish or because it cannot go on.
     Draining,
     /// The connector's `serve` has returned `Ok`.
     Finished,
     /// The connector's `serve` or its destructor did not return in time. The process ends without it.
     Abandoned,
-    /// The daemon failed: what was tried, and why it did not work.
+    /// The daemon failed.
     Failed {
         /// What was tried.
         what: &'a str,
@@ -116,7 +116,7 @@ impl Event<'_> {
         }
     }
 
-    /// A few words that are always the same for the same kind of event: what a log is searched for.
+    /// A fixed text for each kind of event, to search a log for.
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_a_line_of_text_too() {
+    fn an_event_displays_as_one_line_of_text() {
         let error = io::Error::other("no more");
         let event = Event::ResourceExhausted { what: "accept", error: &error };
         assert_eq!(event.to_string(), "short of resources what=accept error=no more");

@@ -1,4 +1,4 @@
-//! Where events go: the owner's function, or lines on standard error, and in which form.
+//! Where events go: to `on_event`, or as lines to standard error.
 
 mod stderr;
 
@@ -16,24 +16,24 @@ use crate::event::{Event, Level};
 pub(crate) use self::stderr::{Format, configure};
 
 thread_local! {
-    /// This thread is inside the owner's function.
+    /// This thread is inside `on_event`, the function of the program's owner.
     static IN_OWNERS_FUNCTION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread is inside the owner's function, which must not be entered again: it may
-/// hold a lock.
+/// Whether the calling thread is inside `on_event`. The thread must not enter it again, since it may hold a
+/// lock.
 #[cfg(feature = "cli")]
 pub(crate) fn in_owners_function() -> bool {
     IN_OWNERS_FUNCTION.get()
 }
 
-/// Where events go: the owner's function.
+/// Where events go: [`Config::on_event`](crate::Config::on_event).
 #[derive(Clone)]
 pub(crate) struct Log(pub(crate) Arc<dyn Fn(&Event<'_>) + Send + Sync>);
 
 impl Log {
-    /// Hands the event to the owner's function; to standard error if that function panics or is already
-    /// running on this thread.
+    /// Hands the event to `on_event`. Writes it to standard error if `on_event` panics or is already running on
+    /// this thread.
     pub(crate) fn emit(&self, event: &Event<'_>) {
         if !stderr::is_enabled(event.level()) {
             return;
@@ -44,7 +44,7 @@ impl Log {
         let called = panic::catch_unwind(AssertUnwindSafe(|| (self.0)(event)));
         IN_OWNERS_FUNCTION.set(false);
         if let Err(payload) = called {
-            // Its destructor is the owner's code too, and may panic again.
+            // The payload's destructor may panic too.
             mem::forget(payload);
             to_stderr(event);
         }
@@ -78,15 +78,14 @@ pub(crate) fn to_stderr(event: &Event<'_>) {
 /// Writes a line to the log, in the form of the lines that the daemon itself writes:
 /// `{"time":"2025-01-31T12:00:00Z","level":"info","msg":"synced","users":"27"}`.
 ///
-/// For what a connector has to say. While an [`App`](crate::App) runs, the line goes where events go:
-/// to [`Config::on_event`](crate::Config::on_event), as [`Event::Message`]. Otherwise it goes to
-/// standard error. Lines below `--log-level` are not written; without an `App`, those below
-/// [`Level::Info`].
+/// A connector can log with it. While an [`App`](crate::App) runs, the line goes to
+/// [`Config::on_event`](crate::Config::on_event), as [`Event::Message`]. Otherwise it goes to standard
+/// error. Lines below `--log-level` are not written; without an `App`, lines below [`Level::Info`].
 ///
-/// The names in `fields` should differ from each other and from `time`, `level` and `msg`. A line is
-/// written in one piece. If nobody reads standard error, lines are lost rather than threads held up;
-/// the next line that can be written is preceded by one with their number. Where standard error is the
-/// systemd journal, a line begins with its priority (`<6>`).
+/// The names in `fields` should differ from each other and from `time`, `level` and `msg`. Lines of different
+/// threads do not mix. If standard error is not read, lines are lost, and no thread waits for long; the next
+/// line that can be written comes after one with the number of lost lines. If standard error is the systemd
+/// journal, a line begins with its priority (`<6>`).
 ///
 /// ```
 /// use baton_health::{Level, log};

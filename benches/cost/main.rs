@@ -61,7 +61,7 @@ fn builds(skipped: &mut Vec<String>) -> Vec<Build> {
     let release = |directory: &std::path::Path| directory.join(&musl).join("release/baton-passwd");
     let mut builds = Vec::new();
     for (name, path, command) in [
-        ("static", release(target), format!("cargo build --release --config .cargo/static.toml --target {musl}")),
+        ("static", release(target), format!("cargo build --release --target {musl}")),
         (
             "smallest",
             release(&target.join("smallest")),

@@ -58,7 +58,7 @@ mod system {
         let age = INSTALLED.get().map_or(0, |installed| milliseconds(installed.elapsed()) as u32).max(1);
         let first = SIGNALLED.compare_exchange(0, age, Ordering::Relaxed, Ordering::Relaxed);
         let ends_now = match first {
-            Ok(_) => sys::write_some(OUTBOX.load(Ordering::Relaxed), &[Message::Terminate as u8]).is_none(),
+            Ok(_) => sys::write_some(OUTBOX.load(Ordering::Relaxed), &[Message::Terminate as u8]) != Some(1),
             Err(first) => age.wrapping_sub(first) >= SAME_REQUEST_MS,
         };
         if ends_now {

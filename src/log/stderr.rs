@@ -1,4 +1,4 @@
-//! Lines on standard error: their form, and writing them without being held up.
+//! Lines on standard error: their form, and writing them without waiting for a reader.
 
 #[cfg(unix)]
 use std::env;
@@ -41,7 +41,8 @@ static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 #[cfg(feature = "cli")]
 static TEXT_OF: OnceLock<&'static str> = OnceLock::new();
 
-/// Sets the form of lines, or has it depend on whether standard error is a terminal; and their lowest level.
+/// Sets the form and the lowest level of lines. Without a form, it depends on whether standard error is a
+/// terminal.
 #[cfg(feature = "cli")]
 pub(crate) fn configure(program: &'static str, format: Option<Format>, level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
@@ -55,7 +56,7 @@ pub(super) fn is_enabled(level: Level) -> bool {
     level as u8 >= LEVEL.load(Ordering::Relaxed)
 }
 
-/// Writes an event as one line; or loses it if standard error takes nothing for a while: health checks and
+/// Writes an event as one line, or loses it if standard error takes nothing for a while: health checks and
 /// shutdown must not wait for a reader.
 pub(super) fn write(event: &Event<'_>) {
     const TRIES: usize = 100;
@@ -125,7 +126,7 @@ static LOST: AtomicUsize = AtomicUsize::new(0);
 
 /// Standard error.
 struct Output {
-    /// The last line was written in part.
+    /// Only a part of the last line was written.
     torn: bool,
 }
 
@@ -144,7 +145,7 @@ impl Output {
         }
     }
 
-    /// Writes a line, on a line of its own, and says whether all of it was written.
+    /// Writes a line and returns whether all of it was written. A torn line before it is ended first.
     fn put(&mut self, text: &str) -> bool {
         if self.torn {
             if write_to_stderr(b"\n") == 0 {
@@ -164,7 +165,7 @@ impl Output {
     }
 }
 
-/// Writes a piece of a line to standard error, unless that takes too long, and returns how much of it was
+/// Writes a piece of a line to standard error, unless that takes too long. Returns how many bytes were
 /// written.
 #[cfg(unix)]
 fn write_to_stderr(piece: &[u8]) -> usize {
@@ -184,8 +185,8 @@ fn write_to_stderr(piece: &[u8]) -> usize {
 #[cfg(not(unix))]
 const PIECE: usize = 4096;
 
-/// Whether standard error is a stream of the systemd journal, which reads priorities (sd-daemon(3)):
-/// `JOURNAL_STREAM` then has its device and inode.
+/// Whether standard error is a stream of the systemd journal, which reads priorities (sd-daemon(3)). If it
+/// is, `JOURNAL_STREAM` contains its device and inode.
 #[cfg(unix)]
 fn is_journal() -> bool {
     static IS_JOURNAL: OnceLock<bool> = OnceLock::new();

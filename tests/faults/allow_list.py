@@ -84,7 +84,7 @@ def life(how, daemon_words, probe_words):
         daemon.signal(signal.SIGTERM)
         code = daemon.end()
     messages = [daemon_cases.message(line) for line in daemon.lines]
-    if code != 0 or messages[-1:] != ["draining"] or None in messages:
+    if code != 0 or "draining" not in messages or None in messages:
         yield f"{how}: the daemon ends with {code}: {daemon.lines}"
 
 

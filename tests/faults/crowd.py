@@ -20,7 +20,7 @@ BETWEEN_PROBES = 0.05
 LOST_ENOUGH = 5
 
 BUSY_LOOPS = 6
-ROUNDS = 3
+ROUNDS = 5
 LINGERING = 100
 HALF_A_HEAD = b"GET /live HTTP/1.1\r\nHo"
 WITHOUT_ITS_BODY = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
@@ -117,13 +117,15 @@ def answer(client):
 
 
 def round_of_lingering(program, address):
-    """Clients that have sent a whole request and do not close, more than there are places; probes beside them."""
-    clients = []
-    for _ in range(LINGERING):
-        client = socket.create_connection((address, 8081), 30)
+    """Clients that come all at once with a whole request and do not close, more than there are places; probes after them."""
+    clients = [socket.socket() for _ in range(LINGERING)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex((address, 8081))
+    for client in clients:
+        client.setblocking(True)
         client.sendall(WITHOUT_ITS_BODY)
-        clients.append(client)
-    _, lost = ask(program, address, 6, 0)
+    _, lost = ask(program, address, 3, 0)
     unanswered = sum(not answer(client).startswith(b"HTTP/1.1 405 ") for client in clients)
     for client in clients:
         client.close()
@@ -145,7 +147,7 @@ def little_time(program):
         code = daemon.end()
     what = f"one processor beside {BUSY_LOOPS} busy loops"
     clients = ROUNDS * LINGERING
-    print(f"  {what}: {clients - unanswered} of {clients} whole requests answered, {len(lost)} of {ROUNDS * 6} probes lost")
+    print(f"  {what}: {clients - unanswered} of {clients} whole requests answered, {len(lost)} of {ROUNDS * 3} probes lost")
     if lost:
         yield f"{what}: {len(lost)} probes lost: {lost[:3]}"
     if unanswered:

@@ -230,16 +230,17 @@ class Lives:
             outcome.breaks("hangs", f"does not end within {ENDS_IN} s of SIGTERM: {said}")
         elif code < 0:
             outcome.breaks(signal_name(-code), f"died by {signal_name(-code)}: {said}")
-        elif code not in self.codes(inject) or (ended_by_itself and code != 1):
+        elif code not in self.codes(inject, daemon) or (ended_by_itself and code != 1):
             outcome.breaks("exit code", f"exit {code}: {said}")
         elif code == 1 and not daemon.says_why() and inject[0] not in ("write", "poll"):
             outcome.breaks("lines", f"exit 1 without a line that says why: {said}")
         return outcome
 
     @staticmethod
-    def codes(inject):
-        """The exit codes that say what happened. A signal that cannot be passed on may end the daemon there and then."""
-        at_once = inject is not None and inject[0] in ("write", "sendto")
+    def codes(inject, daemon):
+        """The exit codes that say what happened. A signal may end the daemon there and then where it cannot be
+        passed on, or where the daemon is ending already, and has said why."""
+        at_once = inject is not None and (inject[0] in ("write", "sendto") or daemon.says_why())
         return (0, 1, 128 + signal.SIGTERM) if at_once else (0, 1)
 
     def case(self, phase, inject):

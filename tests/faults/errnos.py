@@ -69,8 +69,8 @@ CANNOT_FAIL = {"exit", "exit_group", "rt_sigreturn", "execve"}
 
 
 # Told to try again, a program does: so these can end, but the kernel cannot give them for good. A socket with a timeout
-# gives EAGAIN only when that is over.
-TRY_AGAIN = {"error=EINTR": None, "error=EAGAIN": ("recvfrom", "sendto", "read", "write", "recvmsg", "sendmsg", "readv", "writev")}
+# gives EAGAIN only when that is over, and ETIMEDOUT once for a connection that is lost.
+TRY_AGAIN = {"error=EINTR": None, "error=ETIMEDOUT": ("recvfrom", "sendto"), "error=EAGAIN": ("recvfrom", "sendto", "read", "write", "recvmsg", "sendmsg", "readv", "writev")}
 
 
 def lasts(call, fault):

@@ -34,7 +34,7 @@ class Known:
     def covers(self, program, outcome, kind):
         return (
             program == self.program
-            and outcome.place == self.place
+            and outcome.place in self.place.split(", ")
             and outcome.call in self.calls.split()
             and kind in self.kinds.split(", ")
         )

@@ -59,7 +59,9 @@ def received_200(calls):
 
 
 def stderr_failed(calls):
-    return any(call.name in ("write", "writev") and call.injected and call.text.startswith("2,") for call in calls)
+    """Whether the way to standard error is what failed: writing to it, or asking whether it can be written to."""
+    way = {"write": "2,", "writev": "2,", "poll": "[{fd=2, events=POLLOUT", "ppoll": "[{fd=2, events=POLLOUT"}
+    return any(call.injected and call.name in way and call.text.startswith(way[call.name]) for call in calls)
 
 
 class Probe:

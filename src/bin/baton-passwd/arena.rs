@@ -1,27 +1,27 @@
-//! Memory for the first few kilobytes of the process' life: a piece of the program itself, handed out
-//! from front to back and never taken back.
+//! An allocator that hands out static memory from front to back and never takes it back.
 //!
-//! The probe needs no other, and is spared seven system calls and a third of its instructions. The
-//! daemon goes on with the system's allocator once it is used up.
+//! The probe needs no other memory, which saves it seven system calls and a third of its instructions. The
+//! daemon uses the system's allocator once the static memory is used up.
 #![allow(unsafe_code, reason = "an allocator cannot be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes: somewhat more than a probe asks for.
+/// Bytes of static memory: somewhat more than a probe asks for.
 const SIZE: usize = 8 * 1024;
 
-/// In this order, so that the count lies in the first page that is handed out, and takes none of its own.
+/// The fields are in this order so that `used` lies in the first page that is handed out, and needs no page
+/// of its own.
 #[repr(C)]
 pub(crate) struct Arena {
-    /// How much of the space is handed out; only ever grows.
+    /// How much of the space is handed out. It only grows.
     used: AtomicUsize,
     space: UnsafeCell<[u8; SIZE]>,
 }
 
-// SAFETY: `used` gives every caller a piece of `space` that nobody else gets; nobody else reads or
-// writes it.
+// SAFETY: `used` gives every caller a piece of `space` of its own. No other code reads or writes that
+// piece.
 unsafe impl Sync for Arena {}
 
 impl Arena {
@@ -29,19 +29,31 @@ impl Arena {
         Arena { used: AtomicUsize::new(0), space: UnsafeCell::new([0; SIZE]) }
     }
 
-    /// Where in the space a piece of that layout starts, if there still is room for it.
+    /// Takes a piece of that layout, and returns where in the space it starts. `None` if there is no room.
     fn take(&self, layout: Layout) -> Option<usize> {
         let base = self.space.get().addr();
         let used = self.used.load(Ordering::Relaxed);
         // The next multiple of a power of two. Nothing here overflows: a layout is at most isize::MAX.
         let start = ((base + used + layout.align() - 1) & !(layout.align() - 1)) - base;
         let end = start + layout.size();
-        if end > SIZE {
-            return None;
-        }
-        // Somebody else was first: rare enough to leave that one to the system's allocator.
-        self.used.compare_exchange(used, end, Ordering::Relaxed, Ordering::Relaxed).ok()?;
-        Some(start)
+        self.move_end(used, end).then_some(start)
+    }
+
+    /// Resizes the piece at `start` in place, which works only for the last one. Returns whether it did.
+    fn resize_last(&self, start: usize, size: usize, new_size: usize) -> bool {
+        self.move_end(start + size, start + new_size)
+    }
+
+    /// Changes how much is handed out, if it is still `used` and there is room. Another thread may be first.
+    /// That is rare, so the other request may go to the system's allocator.
+    fn move_end(&self, used: usize, end: usize) -> bool {
+        end <= SIZE && self.used.compare_exchange(used, end, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The place of a piece in the space, or `None` if the piece is the system's.
+    fn position(&self, pointer: *mut u8) -> Option<usize> {
+        let position = pointer.addr().wrapping_sub(self.space.get().addr());
+        (position < SIZE).then_some(position)
     }
 }
 
@@ -57,11 +69,27 @@ unsafe impl GlobalAlloc for Arena {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        let ours = pointer.addr().wrapping_sub(self.space.get().addr()) < SIZE;
-        if !ours {
+        if self.position(pointer).is_none() {
             // SAFETY: what is not from the space is from the system's allocator.
             unsafe { System.dealloc(pointer, layout) }
         }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let Some(start) = self.position(pointer) else {
+            // SAFETY: what is not from the space is from the system's allocator.
+            return unsafe { System.realloc(pointer, layout, new_size) };
+        };
+        if new_size <= layout.size() || self.resize_last(start, layout.size(), new_size) {
+            return pointer;
+        }
+        // SAFETY: the caller promises that the new size makes a valid layout.
+        let grown = unsafe { self.alloc(Layout::from_size_align_unchecked(new_size, layout.align())) };
+        if !grown.is_null() {
+            // SAFETY: both have that many bytes, and the new one does not overlap with any other piece.
+            unsafe { pointer.copy_to_nonoverlapping(grown, layout.size()) };
+        }
+        grown
     }
 }
 
@@ -70,9 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_aligned_and_apart_and_then_the_systems() {
+    fn pieces_are_aligned_and_do_not_overlap_until_the_system_takes_over() {
         static ARENA: Arena = Arena::new();
-        let inside = |pointer: *mut u8| pointer.addr().wrapping_sub(ARENA.space.get().addr()) < SIZE;
         let mut before = ARENA.space.get().addr();
         let mut count = 0;
         for align in [1, 8, 2, 64, 16].into_iter().cycle() {
@@ -82,7 +109,7 @@ mod tests {
             assert!(!pointer.is_null() && pointer.addr() % align == 0);
             // SAFETY: as above.
             unsafe { pointer.write_bytes(0xff, 100) };
-            let ours = inside(pointer);
+            let ours = ARENA.position(pointer).is_some();
             // SAFETY: as above.
             unsafe { ARENA.dealloc(pointer, layout) };
             if !ours {
@@ -94,5 +121,59 @@ mod tests {
         }
         assert!(count >= SIZE / 164, "{count}");
         assert_eq!(ARENA.take(Layout::from_size_align(isize::MAX as usize, 1).unwrap()), None);
+    }
+
+    /// A piece of that many bytes, filled with one value.
+    fn filled(arena: &Arena, size: usize, value: u8) -> (*mut u8, Layout) {
+        let layout = Layout::from_size_align(size, 8).unwrap();
+        // SAFETY: the layout has a size, and as much is written.
+        let pointer = unsafe { arena.alloc(layout) };
+        // SAFETY: as above.
+        unsafe { pointer.write_bytes(value, size) };
+        (pointer, layout)
+    }
+
+    /// Resizes a piece, and checks that it has kept the bytes that it had.
+    fn resized(arena: &Arena, (pointer, layout): (*mut u8, Layout), new_size: usize, value: u8) -> *mut u8 {
+        // SAFETY: the piece is of that layout and the arena's, and is not used any more.
+        let moved = unsafe { arena.realloc(pointer, layout, new_size) };
+        let kept = new_size.min(layout.size());
+        // SAFETY: as many bytes have been written before.
+        let bytes = unsafe { std::slice::from_raw_parts(moved, kept) };
+        assert!(bytes.iter().all(|&byte| byte == value), "from {} to {new_size} bytes: {bytes:?}", layout.size());
+        moved
+    }
+
+    #[test]
+    fn the_last_piece_grows_where_it_is_and_any_other_moves() {
+        static ARENA: Arena = Arena::new();
+        let first = filled(&ARENA, 100, 1);
+        assert_eq!(resized(&ARENA, first, 200, 1), first.0, "the last one moved");
+        let first = (first.0, Layout::from_size_align(200, 8).unwrap());
+        let second = filled(&ARENA, 100, 2);
+        assert!(second.0.addr() >= first.0.addr() + 200, "the second overlaps with the first");
+
+        assert_eq!(resized(&ARENA, first, 50, 1), first.0, "a smaller one moved");
+        let first = (first.0, Layout::from_size_align(50, 8).unwrap());
+        let moved = resized(&ARENA, first, 300, 1);
+        assert!(moved.addr() >= second.0.addr() + 100, "the first grew into the second");
+        // SAFETY: that is its size now.
+        unsafe { moved.write_bytes(1, 300) };
+        assert_eq!(resized(&ARENA, second, 100, 2), second.0);
+    }
+
+    #[test]
+    fn what_outgrows_the_space_becomes_the_systems_and_grows_there() {
+        static ARENA: Arena = Arena::new();
+        let small = filled(&ARENA, 100, 3);
+        let large = resized(&ARENA, small, SIZE + 1, 3);
+        assert_eq!(ARENA.position(large), None, "it does not fit");
+        let layout = Layout::from_size_align(SIZE + 1, 8).unwrap();
+        // SAFETY: that is its size.
+        unsafe { large.write_bytes(4, SIZE + 1) };
+        let larger = resized(&ARENA, (large, layout), 64 * SIZE, 4);
+        assert_eq!(ARENA.position(larger), None);
+        // SAFETY: this is its layout, and it is not used any more.
+        unsafe { ARENA.dealloc(larger, Layout::from_size_align(64 * SIZE, 8).unwrap()) };
     }
 }

@@ -27,7 +27,7 @@ struct Passwd {
     passwd: PathBuf,
     group: PathBuf,
     interval: Duration,
-    /// What was last synced.
+    /// The accounts of the last sync.
     accounts: Mutex<Accounts>,
 }
 
@@ -69,7 +69,7 @@ impl Connector for Passwd {
             let synced = self.sync();
             match &synced {
                 Ok(()) if failing => log(Level::Info, "sync works again", &[]),
-                // It may pass, and /health tells: the daemon goes on, and says so once.
+                // The failure may pass, and `/health` reports it. So the daemon goes on, and logs it once.
                 Err(error) if !failing => log(Level::Warn, "sync failed", &[("reason", &error.to_string())]),
                 _ => {}
             }
