@@ -87,8 +87,13 @@ impl App {
 
     /// Declares a setting of the connector's own.
     pub fn setting<T>(mut self, setting: &Setting<T>) -> App {
-        self.settings.push(setting.row);
+        self.declare(&setting.row);
         self
+    }
+
+    #[inline(never)]
+    fn declare(&mut self, row: &Row) {
+        self.settings.push(*row);
     }
 
     /// Other limits, another default address, or another place for events than `Config::default()`.

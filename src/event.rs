@@ -141,7 +141,7 @@ impl Event<'_> {
     }
 
     /// Calls `each` with the name and value of each field.
-    pub(crate) fn for_each_field(&self, mut each: impl FnMut(&str, &dyn fmt::Display)) {
+    pub(crate) fn for_each_field(&self, each: &mut dyn FnMut(&str, &dyn fmt::Display)) {
         match self {
             Event::Listening { address } => each("address", &Address(*address)),
             Event::StillConnecting { elapsed } => each("seconds", &elapsed.as_secs()),
@@ -166,7 +166,7 @@ impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.message())?;
         let mut result = Ok(());
-        self.for_each_field(|name, value| result = result.and_then(|()| write!(f, " {name}={value}")));
+        self.for_each_field(&mut |name, value| result = result.and_then(|()| write!(f, " {name}={value}")));
         result
     }
 }

@@ -110,7 +110,7 @@ impl Table {
     fn probe(&self, given: &[Given], environment: Environment<'_>) -> Result<Command, String> {
         let settings = self.resolve(given, true, environment)?;
         let endpoint = Endpoint::from_name(settings.text(ENDPOINT)).unwrap_or_default();
-        let timeout = duration(settings.text(TIMEOUT)).unwrap_or(DEFAULT_PROBE_TIMEOUT);
+        let timeout = duration(settings.text(TIMEOUT)).map_or(DEFAULT_PROBE_TIMEOUT, Duration::from_millis);
         let address = settings.socket_address(BIND_ADDRESS, PORT);
         Ok(Command::Probe(Probe::new(address).endpoint(endpoint).timeout(timeout), endpoint, timeout))
     }
@@ -171,7 +171,7 @@ impl Table {
     }
 
     fn secret(&self, name: &str) -> Option<(&Row, bool)> {
-        self.rows.iter().find(|row| row.kind == Kind::Secret && row.name == name).map(|row| (row, true))
+        self.rows.iter().find(|row| row.secret.is_some() && row.name == name).map(|row| (row, true))
     }
 }
 
@@ -181,7 +181,7 @@ fn find(row: &Row, given: &[Given], environment: Environment<'_>) -> Result<Opti
     // A probe's own row may have the name of one of the connector's, but only one of them is read.
     for other in given.iter().filter(|flag| flag.name == row.name) {
         match &mut flag {
-            Some(list) if row.kind == Kind::List => {
+            Some(list) if matches!(row.kind, Kind::List) => {
                 list.push(",");
                 list.push(&other.value);
             }
@@ -202,27 +202,25 @@ fn find(row: &Row, given: &[Given], environment: Environment<'_>) -> Result<Opti
     }
     Ok(match row.default_text() {
         Some(text) => Some((text.into_owned().into(), Source::Default)),
-        None if row.default == Default::Required => None,
+        None if matches!(row.default, Default::Required) => None,
         None => Some((OsString::new(), Source::Absent)),
     })
 }
 
 #[cold]
 fn required(missing: &[&Row]) -> String {
-    let names: Vec<String> = missing
-        .iter()
-        .map(|row| {
-            let variable = row.variable().unwrap_or_default();
-            match row.kind {
-                Kind::Secret => [&*variable, " or ", &variable, "_FILE"].concat(),
-                _ => ["--", row.name, " or ", &variable].concat(),
-            }
-        })
-        .collect();
-    match &*names {
-        [name] => [name, " is required", SEE_HELP].concat(),
-        _ => ["required: ", &names.join("; "), SEE_HELP].concat(),
+    let mut out = String::new();
+    for (place, row) in missing.iter().enumerate() {
+        let variable = row.variable().unwrap_or_default();
+        out.push_str(if place == 0 { "" } else { "; " });
+        match row.secret {
+            Some(_) => out.extend([&*variable, " or ", &variable, "_FILE"]),
+            None => out.extend(["--", row.name, " or ", &variable]),
+        }
     }
+    out.push_str(if missing.len() == 1 { " is required" } else { " are required" });
+    out.push_str(SEE_HELP);
+    out
 }
 
 #[cold]
@@ -399,7 +397,7 @@ mod tests {
         }
         // All that is missing is named at once.
         let missing = parse(&self::table(&[DOMAIN.row, TOKEN.row]), (&[], &[])).unwrap_err();
-        assert_eq!(missing, "required: --domain or BATON_DOMAIN; BATON_TOKEN or BATON_TOKEN_FILE (see --help)");
+        assert_eq!(missing, "--domain or BATON_DOMAIN; BATON_TOKEN or BATON_TOKEN_FILE are required (see --help)");
     }
 
     #[test]
@@ -415,7 +413,7 @@ mod tests {
         for (given, expected) in [
             (
                 (&["--token=hunter2"][..], &[][..]),
-                "--token is a secret, and command lines can be read by others: set BATON_TOKEN, BATON_TOKEN_FILE or --token-file",
+                "--token is a secret, and others can read command lines: set BATON_TOKEN or BATON_TOKEN_FILE",
             ),
             ((&[], &[]), required),
             ((&[], &[("BATON_TOKEN", "")]), required),
@@ -449,7 +447,7 @@ mod tests {
         assert_eq!((given.get(&FILE), given.origin(&MODE)), (Some("/tmp/x".into()), "BATON_MODE".into()));
         for bad in ["0", "1001", "-1", "+1", " 1", "0100", "1e2", "", "18446744073709551616"] {
             let flag = ["--page-size=", bad].concat();
-            let expected = format!("invalid --page-size \"{bad}\": expected a whole number from 1 to 1000 in plain digits");
+            let expected = format!("invalid --page-size \"{bad}\": expected a whole number in plain digits, from 1 to 1000");
             assert_eq!(parse(&table, (&[&flag], &[])).unwrap_err(), expected);
         }
         for (given, expected) in [

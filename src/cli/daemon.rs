@@ -299,3 +299,25 @@ fn report_listener_failure(config: &mut Config, sender: &Sender) {
         on_event(event);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_had_names_what_to_change() {
+        let address = "127.0.0.1:80".parse().unwrap();
+        for (kind, what, hint) in [
+            (ErrorKind::AddrInUse, "listen", "; choose another port with --health-check-port (this one: )"),
+            (ErrorKind::AddrNotAvailable, "listen", "; it is not an address of this machine (), 0.0.0.0 means all"),
+            (ErrorKind::PermissionDenied, "listen", "; ports below 1024 need CAP_NET_BIND_SERVICE (this one: )"),
+            (ErrorKind::WouldBlock, "start a thread", "; see ulimit -u, and the container's limit of processes"),
+            (ErrorKind::OutOfMemory, "listen", ""),
+        ] {
+            let RunError(tried, reason) = listen_error(&kind.into(), address, &Settings::default());
+            assert_eq!(tried, what, "{kind}");
+            assert!(reason.ends_with(&format!("{}{hint}", io::Error::from(kind))), "{reason}");
+            assert_eq!(reason.starts_with("127.0.0.1:80: "), what == "listen", "{reason}");
+        }
+    }
+}

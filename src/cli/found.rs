@@ -49,7 +49,7 @@ macro_rules! read {
 read!(String, Kind::Text, found => Some(found.str().to_owned()));
 read!(u64, Kind::Number(..), found => whole_number(found.str()));
 read!(bool, Kind::Switch, found => boolean(found.str()));
-read!(Duration, Kind::Duration(..), found => duration(found.str()));
+read!(Duration, Kind::Duration(..), found => duration(found.str()).map(Duration::from_millis));
 read!(PathBuf, Kind::Path, found => Some(found.text.clone().into()));
 read!(Secret, Kind::Secret, found => Some(Secret(found.str().to_owned())));
 read!(&'static str, Kind::Choice(_), found => match found.row.kind {

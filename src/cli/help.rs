@@ -57,7 +57,7 @@ impl Table {
 /// The line of a setting's flags and variables.
 fn names(out: &mut String, row: &Row) {
     let variable = row.variable().unwrap_or_default();
-    if row.kind == Kind::Secret {
+    if row.secret.is_some() {
         out.extend(["  ", &variable, ", ", &variable, "_FILE, --", row.name, "-file=", row.placeholder, "\n"]);
         return;
     }
@@ -81,7 +81,10 @@ fn names(out: &mut String, row: &Row) {
 fn description(row: &Row) -> String {
     let mut text = row.help.to_owned();
     if let Kind::Choice(words) = row.kind {
-        text.extend([" (", &words.join(", "), ")"]);
+        for (place, word) in words.iter().enumerate() {
+            text.extend([if place == 0 { " (" } else { ", " }, word]);
+        }
+        text.push(')');
     }
     let before = text.len();
     row.push_range(&mut text, " (");

@@ -1,10 +1,9 @@
 //! What is said about a command line or an environment that means nothing, and what was probably meant.
 
 use std::ffi::OsStr;
-use std::net::SocketAddr;
 
-use super::row::{Kind, Row, Source};
-use super::value::boolean;
+use super::row::{Kind, Row, Scope, Source};
+use super::value::{boolean, whole_number};
 use crate::address::parse_ip;
 use crate::text::escape_for_terminal;
 
@@ -17,10 +16,9 @@ pub(super) fn invalid(row: &Row, source: Source, value: &OsStr, problem: &str) -
     match row.kind {
         Kind::Secret => ["invalid ", &origin, ": ", problem].concat(),
         // The words of the Go connectors, and the flag.
-        Kind::Endpoint => {
-            let near = suggestion(value.to_str().unwrap_or_default(), row.words().iter().copied());
-            ["invalid endpoint: ", &printable(value), " (valid: ", &row.words().join(", "), "), given with ", &origin, &near]
-                .concat()
+        Kind::Choice(words) if row.scope == Scope::Probe => {
+            let near = suggestion(value.to_str().unwrap_or_default(), words);
+            ["invalid endpoint: ", &printable(value), " (valid: health, ready, live), given with ", &origin, &near].concat()
         }
         _ => ["invalid ", &origin, " \"", &printable(value), "\": ", problem].concat(),
     }
@@ -34,21 +32,23 @@ pub(super) fn hint(row: &Row, text: &str, source: Source) -> String {
         "; the quotes are part of the value"
     } else if source == Source::Variable && text.starts_with("tcp://") {
         "; Kubernetes sets it for a Service of that name: enableServiceLinks: false"
-    } else if row.kind == Kind::Address {
+    } else if matches!(row.kind, Kind::Address) {
         address_hint(text)
     } else {
-        return suggestion(text, row.words().iter().copied());
+        return suggestion(text, row.words());
     };
     fixed.into()
 }
 
 fn address_hint(text: &str) -> &'static str {
-    let host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    if text.parse::<SocketAddr>().is_ok() {
+    let has_port = text.rsplit_once(':').is_some_and(|(ip, port)| parse_ip(ip).is_some() && whole_number(port).is_some());
+    if has_port {
         "; the port goes to --health-check-port"
     } else if parse_ip(text).is_some() {
         "; multicast and broadcast addresses are none to listen on"
-    } else if text.chars().all(host) && text.contains(|c: char| c.is_ascii_alphabetic()) {
+    } else if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
+    {
         "; host names are not looked up"
     } else {
         ""
@@ -59,23 +59,13 @@ fn address_hint(text: &str) -> &'static str {
 #[cold]
 pub(super) fn unknown_flag(rows: &[Row], dashes: &str, text: &OsStr) -> String {
     let name = text.to_str().unwrap_or_default();
-    if let Some(row) = rows.iter().find(|row| row.kind == Kind::Secret && row.name == name) {
+    if let Some(row) = rows.iter().find(|row| row.secret.is_some() && row.name == name) {
         let variable = row.variable().unwrap_or_default();
-        return [
-            "--",
-            row.name,
-            " is a secret, and command lines can be read by others: set ",
-            &variable,
-            ", ",
-            &variable,
-            "_FILE or --",
-            row.name,
-            "-file",
-        ]
-        .concat();
+        return ["--", name, " is a secret, and others can read command lines: set ", &variable, " or ", &variable, "_FILE"]
+            .concat();
     }
-    let flags = rows.iter().filter(|row| row.kind != Kind::Secret);
-    let near = nearest(name, flags.map(|row| row.name)).map(|name| [" (did you mean --", name, "?)"].concat());
+    let flags: Vec<&str> = rows.iter().filter(|row| row.secret.is_none()).map(|row| row.name).collect();
+    let near = nearest(name, &flags).map(|name| [" (did you mean --", name, "?)"].concat());
     ["unknown flag ", dashes, &printable(text), near.as_deref().unwrap_or(SEE_HELP)].concat()
 }
 
@@ -96,7 +86,7 @@ pub(super) fn unexpected(value: &OsStr, probe: bool, switch_before: Option<&str>
     if probe {
         return ["unexpected argument \"", &shown, "\"", SEE_HELP].concat();
     }
-    let near = suggestion(text, ["health-check"].into_iter());
+    let near = suggestion(text, &["health-check"]);
     ["unknown subcommand \"", &shown, "\" (valid: health-check; without one the connector runs)", &near].concat()
 }
 
@@ -121,7 +111,7 @@ pub(super) fn misspelt(rows: &[Row], name: &str) -> Option<String> {
     best.1
 }
 
-fn suggestion<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> String {
+fn suggestion(text: &str, words: &[&str]) -> String {
     nearest(text, words).map(|word| ["; did you mean ", word, "?"].concat()).unwrap_or_default()
 }
 
@@ -129,12 +119,13 @@ fn suggestion<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> String {
 const FAR: usize = 3;
 
 /// The word that was probably meant.
-fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
     // Of short words little is left when two letters differ.
     let mut best = (FAR.min(1 + text.len() / 2), None);
-    for word in words {
+    for &word in words {
         // The last part of a name is often all that is remembered of it, or its first letter.
-        let last = word.rsplit('-').next().unwrap_or_default();
+        let dash = word.bytes().rposition(|byte| byte == b'-').map_or(0, |dash| dash + 1);
+        let last = word.get(dash..).unwrap_or_default();
         let distance = match text.len() {
             0 => FAR,
             1 if last.starts_with(text) => 0,
@@ -202,7 +193,7 @@ mod tests {
             ("", None),
             ("h\u{e9}alth-check", Some("health-check")),
         ] {
-            assert_eq!(nearest(text, words.into_iter()), expected, "{text}");
+            assert_eq!(nearest(text, &words), expected, "{text}");
         }
         assert_eq!((distance("", "abc"), distance("abc", "abc"), distance("kitten", "sitting")), (3, 0, 3));
     }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use super::value::push_duration;
 use crate::address::Address;
@@ -31,7 +30,7 @@ pub(crate) struct Row {
     pub(super) secret: Option<FindSecret>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Kind {
     Text,
     Path,
@@ -40,16 +39,15 @@ pub(super) enum Kind {
     Secret,
     /// From the one to the other.
     Number(u64, u64),
-    Duration(Duration, Duration),
+    /// In milliseconds.
+    Duration(u64, u64),
     Choice(&'static [&'static str]),
     Address,
-    Endpoint,
     Level,
-    Format,
 }
 
 /// What a setting is when it is not given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Default {
     /// It has to be given.
     Required,
@@ -57,7 +55,8 @@ pub(super) enum Default {
     Absent(&'static str),
     Text(&'static str),
     Number(u64),
-    Duration(Duration),
+    /// In milliseconds.
+    Duration(u64),
     Address(IpAddr),
 }
 
@@ -150,37 +149,30 @@ impl Row {
 
     /// The range, if there is one, behind that word.
     pub(super) fn push_range(&self, out: &mut String, before: &str) {
-        let (mut from, mut to) = (String::new(), String::new());
-        match self.kind {
-            Kind::Number(least, most) if most < u64::MAX => {
-                push_digits(&mut from, least, 1);
-                push_digits(&mut to, most, 1);
-            }
-            Kind::Duration(least, most) if most < Duration::MAX => {
-                push_duration(&mut from, least);
-                push_duration(&mut to, most);
-            }
+        let (least, most, push): (_, _, fn(&mut String, u64)) = match self.kind {
+            Kind::Number(least, most) => (least, most, |out, number| push_digits(out, number, 1)),
+            Kind::Duration(least, most) => (least, most, push_duration),
             _ => return,
+        };
+        if most < u64::MAX {
+            out.push_str(before);
+            push(out, least);
+            out.push_str(" to ");
+            push(out, most);
         }
-        out.extend([before, &from, " to ", &to]);
     }
 
     /// The words that it allows.
-    pub(super) fn words(&self) -> &[&'static str] {
+    pub(super) fn words(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::Choice(words) => words,
-            Kind::Endpoint => &["health", "ready", "live"],
             Kind::Level => &LEVELS,
-            Kind::Format => &FORMATS,
             _ => &[],
         }
     }
 }
 
-pub(super) const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
-
-/// `console` is what the Go connectors call text.
-pub(super) const FORMATS: [&str; 3] = ["json", "text", "console"];
+const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 
 /// Variables are made from names: other characters would make two names one variable.
 const fn check_name(name: &str) {

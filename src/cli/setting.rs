@@ -161,10 +161,10 @@ impl Setting<&'static str> {
 }
 
 impl Setting<Duration> {
-    /// A time.
+    /// A time, to the millisecond.
     #[track_caller]
     pub const fn duration(name: &'static str) -> Setting<Duration> {
-        typed(Row::new(name, "TIME", Kind::Duration(Duration::ZERO, Duration::MAX), Default::Required))
+        typed(Row::new(name, "TIME", Kind::Duration(0, u64::MAX), Default::Required))
     }
 
     /// Allows only times in this range.
@@ -174,8 +174,9 @@ impl Setting<Duration> {
     /// When the range is empty or the default is outside of it.
     #[track_caller]
     pub const fn range(mut self, range: RangeInclusive<Duration>) -> Setting<Duration> {
-        assert!(range.start().as_millis() <= range.end().as_millis(), "the range of a setting is empty");
-        self.row.kind = Kind::Duration(*range.start(), *range.end());
+        let (least, most) = (range.start().as_millis() as u64, range.end().as_millis() as u64);
+        assert!(least <= most, "the range of a setting is empty");
+        self.row.kind = Kind::Duration(least, most);
         self.checked()
     }
 
@@ -186,15 +187,14 @@ impl Setting<Duration> {
     /// When it is outside of the range.
     #[track_caller]
     pub const fn default(mut self, time: Duration) -> Setting<Duration> {
-        self.row.default = Default::Duration(time);
+        self.row.default = Default::Duration(time.as_millis() as u64);
         self.checked()
     }
 
     #[track_caller]
     const fn checked(self) -> Setting<Duration> {
         if let (Kind::Duration(least, most), Default::Duration(time)) = (self.row.kind, self.row.default) {
-            let time = time.as_millis();
-            assert!(least.as_millis() <= time && time <= most.as_millis(), "the default of a setting is outside of its range");
+            assert!(least <= time && time <= most, "the default of a setting is outside of its range");
         }
         self
     }

@@ -1,8 +1,7 @@
 //! The one table of settings: the connector's own, and those that every connector has.
 
-use std::time::Duration;
-
 use super::row::{Default, Kind, Row, Scope};
+use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 use crate::config::{Config, DEFAULT_PROBE_TIMEOUT};
 
 pub(super) const HEALTH_CHECK: &str = "health-check";
@@ -13,8 +12,8 @@ pub(super) const TIMEOUT: &str = "timeout";
 pub(super) const LOG_LEVEL: &str = "log-level";
 pub(super) const LOG_FORMAT: &str = "log-format";
 
-/// The probe's longest timeout: an hour is more than any orchestrator waits.
-const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The probe's longest timeout in milliseconds: an hour is more than any orchestrator waits.
+const MAX_TIMEOUT: u64 = 3_600_000;
 
 /// All rows; the connector's own come first.
 pub(super) struct Table {
@@ -26,9 +25,16 @@ impl Table {
     ///
     /// A name that is taken, or a default that is not allowed: the author's mistake.
     pub(super) fn new(own: &[Row], config: &Config) -> Result<Table, String> {
-        let mut rows = Vec::with_capacity(own.len() + 7);
+        let mut rows = Vec::with_capacity(own.len() + PROGRAMS_ROWS.len());
         rows.extend_from_slice(own);
-        rows.extend(programs_rows(config));
+        rows.extend_from_slice(&PROGRAMS_ROWS);
+        for row in rows.iter_mut().skip(own.len()) {
+            match &mut row.default {
+                Default::Number(port) => *port = config.address.port().into(),
+                Default::Address(ip) => *ip = config.address.ip(),
+                _ => {}
+            }
+        }
         for (place, row) in rows.iter().enumerate().take(own.len()) {
             let mut others = rows.iter().skip(place + 1).filter(|other| other.scope != Scope::Probe);
             if others.any(|other| collide(row, other)) || is_reserved(row) {
@@ -48,7 +54,7 @@ impl Table {
         let file_of = name.strip_suffix("-file");
         let mut found = None;
         for row in &self.rows {
-            let secret = row.kind == Kind::Secret;
+            let secret = row.secret.is_some();
             if (secret && file_of == Some(row.name)) || (!secret && row.name == name) {
                 found = Some((row, secret));
                 if (row.scope == Scope::Probe) == probe {
@@ -60,12 +66,12 @@ impl Table {
     }
 
     pub(super) fn letter(&self, letter: char) -> Option<&Row> {
-        self.rows.iter().find(|row| row.short == Some(letter) && row.kind != Kind::Secret)
+        self.rows.iter().find(|row| row.short == Some(letter) && row.secret.is_none())
     }
 }
 
 fn collide(a: &Row, b: &Row) -> bool {
-    let file = |secret: &Row, other: &Row| secret.kind == Kind::Secret && other.name.strip_suffix("-file") == Some(secret.name);
+    let file = |secret: &Row, other: &Row| secret.secret.is_some() && other.name.strip_suffix("-file") == Some(secret.name);
     a.name == b.name || file(a, b) || file(b, a) || (a.short.is_some() && a.short == b.short) || a.variable() == b.variable()
 }
 
@@ -74,29 +80,24 @@ fn is_reserved(row: &Row) -> bool {
 }
 
 /// The rows that every connector has.
-fn programs_rows(config: &Config) -> [Row; 7] {
-    let (ip, port) = (config.address.ip(), config.address.port().into());
-    [
-        Row::new(HEALTH_CHECK, "", Kind::Switch, Default::Text("false"))
-            .help("Enable the health check server")
-            .scope(Scope::Server),
-        Row::new(PORT, "PORT", Kind::Number(0, 65535), Default::Number(port))
-            .help("Port; the server takes any free one for 0")
-            .scope(Scope::Both),
-        Row::new(BIND_ADDRESS, "ADDRESS", Kind::Address, Default::Address(ip))
-            .help("An IP address or localhost")
-            .scope(Scope::Both),
-        Row::new(ENDPOINT, "ENDPOINT", Kind::Endpoint, Default::Text("health"))
-            .help("What to ask: health, ready or live")
-            .scope(Scope::Probe),
-        Row::new(TIMEOUT, "TIME", Kind::Duration(Duration::from_secs(1), MAX_TIMEOUT), Default::Duration(DEFAULT_PROBE_TIMEOUT))
-            .help("How long to wait for the answer")
-            .scope(Scope::Probe),
-        Row::new(LOG_LEVEL, "LEVEL", Kind::Level, Default::Text("info"))
-            .help("Lowest level: debug, info, warn or error")
-            .scope(Scope::Log),
-        Row::new(LOG_FORMAT, "FORMAT", Kind::Format, Default::Absent("text on a terminal, else json"))
-            .help("json, or text (console)")
-            .scope(Scope::Log),
-    ]
-}
+static PROGRAMS_ROWS: [Row; 7] = [
+    Row::new(HEALTH_CHECK, "", Kind::Switch, Default::Text("false")).help("Enable the health check server").scope(Scope::Server),
+    Row::new(PORT, "PORT", Kind::Number(0, 65535), Default::Number(DEFAULT_PORT as u64))
+        .help("Port; the server takes any free one for 0")
+        .scope(Scope::Both),
+    Row::new(BIND_ADDRESS, "ADDRESS", Kind::Address, Default::Address(DEFAULT_ADDRESS))
+        .help("An IP address or localhost")
+        .scope(Scope::Both),
+    Row::new(ENDPOINT, "ENDPOINT", Kind::Choice(&["health", "ready", "live"]), Default::Text("health"))
+        .help("What to ask")
+        .scope(Scope::Probe),
+    Row::new(TIMEOUT, "TIME", Kind::Duration(1000, MAX_TIMEOUT), Default::Duration(DEFAULT_PROBE_TIMEOUT.as_millis() as u64))
+        .help("How long to wait for the answer")
+        .scope(Scope::Probe),
+    Row::new(LOG_LEVEL, "LEVEL", Kind::Level, Default::Text("info"))
+        .help("Lowest level: debug, info, warn or error")
+        .scope(Scope::Log),
+    Row::new(LOG_FORMAT, "FORMAT", Kind::Choice(&["json", "text", "console"]), Default::Absent("json, text on a terminal"))
+        .help("Form of lines")
+        .scope(Scope::Log),
+];

@@ -1,8 +1,5 @@
 //! What a setting's text means: numbers, switches, times, levels.
 
-use std::time::Duration;
-
-use crate::deadline::milliseconds;
 use crate::event::Level;
 use crate::text::push_digits;
 
@@ -24,25 +21,25 @@ pub(super) fn whole_number(text: &str) -> Option<u64> {
 /// The units of a time, in milliseconds.
 const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
 
-/// `30s`, `5m`, `1h30m`, `500ms`; a number without a unit is in seconds.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// The milliseconds of `30s`, `5m`, `1h30m` or `500ms`; a number without a unit is in seconds.
+pub(super) fn duration(text: &str) -> Option<u64> {
     if let Some(seconds) = whole_number(text) {
-        return Some(Duration::from_secs(seconds));
+        return seconds.checked_mul(1000);
     }
     let (mut rest, mut sum) = (text, 0_u64);
     while !rest.is_empty() {
-        let (digits, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let unit = rest.bytes().skip(digits).take_while(u8::is_ascii_alphabetic).count();
+        let (number, unit) = (rest.get(..digits)?, rest.get(digits..digits + unit)?);
         let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
-        sum = sum.checked_add(whole_number(digits)?.checked_mul(factor)?)?;
-        rest = after;
+        sum = sum.checked_add(whole_number(number)?.checked_mul(factor)?)?;
+        rest = rest.get(digits + unit.len()..)?;
     }
-    (!text.is_empty()).then(|| Duration::from_millis(sum))
+    (!text.is_empty()).then_some(sum)
 }
 
-/// A time in the largest unit that makes it a whole number.
-pub(super) fn push_duration(out: &mut String, time: Duration) {
-    let time = milliseconds(time);
+/// A time in milliseconds, in the largest unit that makes it a whole number.
+pub(super) fn push_duration(out: &mut String, time: u64) {
     let largest = UNITS.into_iter().rev().find(|(_, factor)| time >= *factor && time % factor == 0);
     let (unit, factor) = largest.unwrap_or(("s", 1000));
     push_digits(out, time / factor, 1);
@@ -51,13 +48,17 @@ pub(super) fn push_duration(out: &mut String, time: Duration) {
 
 /// The Go connectors also take capitals, and levels that end the process.
 pub(super) fn level(text: &str) -> Option<Level> {
-    match &*text.to_ascii_lowercase() {
-        "debug" => Some(Level::Debug),
-        "info" => Some(Level::Info),
-        "warn" | "warning" => Some(Level::Warn),
-        "error" | "dpanic" | "panic" | "fatal" => Some(Level::Error),
-        _ => None,
-    }
+    const WORDS: [(&str, Level); 8] = [
+        ("debug", Level::Debug),
+        ("info", Level::Info),
+        ("warn", Level::Warn),
+        ("warning", Level::Warn),
+        ("error", Level::Error),
+        ("dpanic", Level::Error),
+        ("panic", Level::Error),
+        ("fatal", Level::Error),
+    ];
+    WORDS.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, level)| level)
 }
 
 #[cfg(test)]
@@ -95,10 +96,9 @@ mod tests {
             ("1500ms", 1500, "1500ms"),
             ("1s500ms", 1500, "1500ms"),
         ] {
-            let time = Duration::from_millis(milliseconds);
             let mut out = String::new();
-            push_duration(&mut out, time);
-            assert_eq!((duration(text), &*out), (Some(time), shown), "{text}");
+            push_duration(&mut out, milliseconds);
+            assert_eq!((duration(text), &*out), (Some(milliseconds), shown), "{text}");
         }
         for text in ["", "s", "5 s", "05s", "-5s", "1.5s", "5S", "5d", "5s ", "5s5", "1h-5m", "18446744073709551615h"] {
             assert_eq!(duration(text), None, "{text:?}");

@@ -93,7 +93,7 @@ pub(super) fn line(event: &Event<'_>) -> String {
     rfc3339(&mut line, SystemTime::now());
     line.extend(["\",\"level\":\"", word, "\",\"msg\":"]);
     json_string(&mut line, event.message());
-    event.for_each_field(|name, value| {
+    event.for_each_field(&mut |name, value| {
         line.push(',');
         json_string(&mut line, name);
         line.push(':');
@@ -103,30 +103,19 @@ pub(super) fn line(event: &Event<'_>) -> String {
     line
 }
 
-/// A line for people: `2025-01-31T12:00:00Z info  listening address=127.0.0.1:8081`. An error that ends the
-/// program looks like a usage error, which ends it too.
+/// A line for people: `2025-01-31T12:00:00Z info listening address=127.0.0.1:8081`. An error that ends the program looks
+/// like a usage error, which ends it too.
 #[cfg(feature = "cli")]
 fn push_text(line: &mut String, event: &Event<'_>, level: &str, program: &str) {
-    use crate::text::escape_for_terminal;
+    let mut text = String::new();
     if let Event::Failed { what, reason } = event {
-        line.extend([program, ": cannot ", what, ": "]);
-        escape_for_terminal(line, reason.as_bytes());
+        text.extend([program, ": cannot ", what, ": ", reason]);
     } else {
-        rfc3339(line, SystemTime::now());
-        line.extend([" ", level, if level.len() == 4 { "  " } else { " " }]);
-        escape_for_terminal(line, event.message().as_bytes());
-        event.for_each_field(|name, value| {
-            line.push(' ');
-            escape_for_terminal(line, name.as_bytes());
-            line.push('=');
-            let value = value.to_string();
-            if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\')) {
-                line.push_str(&value);
-            } else {
-                json_string(line, &value);
-            }
-        });
+        rfc3339(&mut text, SystemTime::now());
+        text.extend([" ", level, " ", event.message()]);
+        event.for_each_field(&mut |name, value| text.extend([" ", name, "=", &value.to_string()]));
     }
+    crate::text::escape_for_terminal(line, text.as_bytes());
     line.push('\n');
 }
 
@@ -243,7 +232,7 @@ mod tests {
         let line = text(&EVENT);
         let (time, rest) = line.split_at("2025-01-31T12:00:00Z".len());
         assert!(time.starts_with('2') && time.ends_with('Z'), "{time}");
-        assert_eq!(rest, " warn  it \"broke\" reason=\"two\\nlines\" path=/etc/passwd empty=\"\"\n");
+        assert_eq!(rest, " warn it \"broke\" reason=two\\x0alines path=/etc/passwd empty=\n");
         assert_eq!(text(&Event::Failed { what: "listen", reason: "no\x1b" }), "program: cannot listen: no\\x1b\n");
     }
 }

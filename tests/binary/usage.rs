@@ -43,7 +43,7 @@ fn refused(arguments: &[&str], variables: Variables<'_>, complaint: &str) {
     assert_eq!(outcome.complaint(), format!("baton-passwd: {complaint}"), "{arguments:?} {variables:?}");
 }
 
-const PORT: &str = "expected a whole number from 0 to 65535 in plain digits";
+const PORT: &str = "expected a whole number in plain digits, from 0 to 65535";
 const PROBED_PORT: &str = "expected the port the server listens on, from 1 to 65535";
 const ADDRESS: &str = "expected an IP address or localhost";
 const BOOLEAN: &str = "expected true or false (also 1 t T TRUE True, 0 f F FALSE False)";
@@ -255,7 +255,7 @@ fn help_shows_every_flag_with_its_variable_and_default_and_the_exit_codes() {
         ("--group=FILE", ", BATON_GROUP", "/etc/group"),
         ("--sync-interval=TIME", ", BATON_SYNC_INTERVAL", "1m"),
         ("--log-level=LEVEL", ", BATON_LOG_LEVEL", "info"),
-        ("--log-format=FORMAT", ", BATON_LOG_FORMAT", "text on a terminal, else json"),
+        ("--log-format=FORMAT", ", BATON_LOG_FORMAT", "json, text on a terminal"),
     ] {
         let mut lines = help.stdout.lines().skip_while(|line| *line != format!("  {flag}{variable}"));
         assert!(lines.next().is_some(), "no line for {flag}: {}", help.stdout);
@@ -482,4 +482,47 @@ fn by_default_the_server_and_the_probe_mean_port_8081() {
     assert_eq!(daemon.exit(), Some(0));
     let complaint = probe();
     assert!(complaint.complaint().starts_with(&format!("baton-passwd: health-check: http://{ours}:8081/live: ")), "{complaint:?}");
+}
+
+#[test]
+fn a_variable_close_to_one_of_ours_is_warned_about_and_nothing_more() {
+    for (name, meant) in [
+        ("BATON_HEALTHCHECK", Some("BATON_HEALTH_CHECK")),
+        ("BATON_HEALTH_CHECK_PROT", Some("BATON_HEALTH_CHECK_PORT")),
+        ("BATON_PASSWORD", Some("BATON_PASSWD")),
+        ("BATON_LOGLEVEL", Some("BATON_LOG_LEVEL")),
+        ("BATON_CLIENT_ID", None),
+        ("PASSWD", None),
+    ] {
+        let outcome = doomed(&[], &[(name, "true")]);
+        let warnings: Vec<_> =
+            outcome.stderr.lines().map(log_line).filter(|line| line.at("msg") == Some("unknown variable")).collect();
+        let told: Vec<_> = warnings.iter().map(|line| (line.at("level"), line.at("name"), line.at("did_you_mean"))).collect();
+        let expected = meant.map(|meant| (Some("warn"), Some(name), Some(meant)));
+        assert_eq!((told, outcome.code), (expected.into_iter().collect(), Some(1)), "{outcome:?}");
+    }
+    // The probe is not the place for it.
+    let (nowhere, _kept) = server::nobody();
+    let mut probe = program(["health-check"]);
+    probe.env("BATON_HEALTHCHECK", "true").env("BATON_HEALTH_CHECK_PORT", nowhere.port().to_string());
+    assert!(run(&mut probe).complaint().contains("cannot connect"));
+}
+
+#[test]
+fn the_log_has_the_form_and_the_level_that_were_asked_for() {
+    let log = |arguments: &[&str], variables: Variables<'_>| doomed(arguments, variables).stderr;
+    let text = log(&["--log-format=console", "--log-level=debug"], &[("BATON_HEALTH_CHECK", "1")]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("Z info listening address=127.0.0.1:"), "{text}");
+    // What ends the program looks like a usage error.
+    assert!(lines[1].starts_with("baton-passwd: cannot connect: /nonexistent/passwd: "), "{text}");
+    assert!(lines[1].ends_with(" (BATON_PASSWD)"), "{text}");
+    for (arguments, variables, count) in [
+        (&["--log-level=info"][..], &[][..], 2),
+        (&[], &[("BATON_LOG_LEVEL", "warn")], 1),
+        (&["--log-level=error"], &[("BATON_LOG_LEVEL", "debug"), ("BATON_LOG_FORMAT", "json")], 1),
+    ] {
+        let log = log(arguments, variables);
+        assert_eq!(log.lines().map(log_line).count(), count, "{arguments:?} {variables:?}: {log}");
+    }
 }

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
                 panic!("no log today");
             });
         }
+        "its log is its own" => config.on_event = Arc::new(|event| eprintln!("own: {event}")),
         "the destructor hangs" | "the destructor hangs after serve failed" => config.drain_timeout = Duration::from_millis(700),
         _ => {}
     }

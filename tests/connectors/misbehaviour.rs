@@ -206,3 +206,19 @@ fn the_connector_is_dropped_before_the_end() {
     assert_eq!(daemon.exit(), Some(0));
     assert_eq!(daemon.messages().last(), Some(&"dropped"));
 }
+
+#[test]
+fn what_a_connector_logs_goes_where_events_go() {
+    let mut running = Running::start(&mut misbehaving("its log is its own", &[]));
+    let mut lines = BufReader::new(running.child().stderr.take().expect("it is a pipe")).lines();
+    let mut line = || lines.next().expect("a line").expect("UTF-8");
+    assert_eq!(line(), "own: health check is off enable=--health-check or BATON_HEALTH_CHECK=true");
+    assert_eq!(line(), "own: connected");
+    let sent = run(Command::new("kill").args(["-TERM", &running.id().to_string()]));
+    assert_eq!(sent.code, Some(0));
+    assert_eq!(
+        [line(), line(), line(), line()],
+        ["draining", "work finished", "finished", "dropped"].map(|event| format!("own: {event}"))
+    );
+    assert_eq!(running.wait().code(), Some(0));
+}

@@ -36,7 +36,7 @@ impl Passwd {
         let (passwd, group, interval) = (settings.get(&PASSWD), settings.get(&GROUP), settings.get(&SYNC_INTERVAL));
         let accounts = Accounts::read(&passwd, &group).map_err(|error| {
             let origin = settings.origin(if error.file() == passwd { &PASSWD } else { &GROUP });
-            format!("{error} ({origin})")
+            [&error.to_string(), " (", &origin, ")"].concat()
         })?;
         log_counts("read accounts", &accounts);
         Ok(Passwd { passwd, group, interval, accounts: Mutex::new(accounts) })
