@@ -13,6 +13,10 @@ use std::process::ExitCode;
 use baton_health::{App, BoxError, Connector, Level, Setting, Settings, Stop, log};
 use runtime::{Runtime, channel};
 
+const ROUNDS: Setting<u64> =
+    Setting::number("rounds", "COUNT").range(0..=1000).default(0).help("Rounds of syncing; 0 goes on until it is stopped");
+const FAIL: Setting<bool> = Setting::switch("fail").help("Fail after the last round");
+
 struct Upstream {
     runtime: Runtime,
     /// How many rounds there are; 0 is no end of them.
@@ -22,7 +26,7 @@ struct Upstream {
 
 impl Upstream {
     fn connect(settings: &Settings) -> Result<Upstream, BoxError> {
-        Ok(Upstream { runtime: Runtime::new(), rounds: settings.number("rounds"), fails: settings.is_set("fail") })
+        Ok(Upstream { runtime: Runtime::new(), rounds: settings.get(&ROUNDS), fails: settings.get(&FAIL) })
     }
 
     async fn who_am_i(&self) -> Result<(), BoxError> {
@@ -64,10 +68,7 @@ impl Connector for Upstream {
 }
 
 fn main() -> ExitCode {
-    App::new("async_runtime", env!("CARGO_PKG_VERSION"))
-        .setting(Setting::new("rounds", "COUNT", "0").range(0..=1000).help("Rounds of syncing; 0 goes on until it is stopped"))
-        .setting(Setting::flag("fail").help("Fail after the last round"))
-        .run(Upstream::connect)
+    App::new("async_runtime", env!("CARGO_PKG_VERSION")).setting(&ROUNDS).setting(&FAIL).run(Upstream::connect)
 }
 
 /// What tokio brings.

@@ -15,11 +15,18 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use baton_health::{App, BoxError, Connector, Level, Setting, Settings, Stop, log};
+use baton_health::{App, BoxError, Connector, Level, Secret, Setting, Settings, Stop, log};
 
 /// How long a whole call upstream may take: shorter than the probe's 5 s, so that `validate` can say
 /// why it failed. The look-up of the name comes on top: the system has no timeout for it.
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(3);
+
+const UPSTREAM: Setting<String> = Setting::text("upstream", "HOST:PORT").help("Where the directory is");
+const TOKEN: Setting<Secret> = Setting::secret("token").help("What the directory knows us by");
+const SYNC_INTERVAL: Setting<Duration> = Setting::duration("sync-interval")
+    .range(Duration::from_secs(1)..=Duration::from_secs(86400))
+    .default(Duration::from_secs(60))
+    .help("Time between two rounds of syncing");
 
 /// Bytes in an answer's head.
 const MAX_HEAD: u64 = 8 * 1024;
@@ -29,8 +36,8 @@ const MAX_BODY: u64 = 1024 * 1024;
 
 struct MyConnector {
     upstream: String,
-    /// Goes into requests, and nowhere else: the type has no Debug, and no error has it in it.
-    token: String,
+    /// Goes into requests, and nowhere else.
+    token: Secret,
     interval: Duration,
     synced: Mutex<Synced>,
 }
@@ -45,9 +52,9 @@ impl MyConnector {
     /// Fails when the directory cannot be reached or does not know us: then there is nothing to start.
     fn connect(settings: &Settings) -> Result<MyConnector, BoxError> {
         let connector = MyConnector {
-            upstream: settings.get("upstream").to_owned(),
-            token: settings.get("token").to_owned(),
-            interval: Duration::from_secs(settings.number("sync-interval")),
+            upstream: settings.get(&UPSTREAM),
+            token: settings.get(&TOKEN),
+            interval: settings.get(&SYNC_INTERVAL),
             synced: Mutex::default(),
         };
         connector.get("/whoami")?;
@@ -62,7 +69,7 @@ impl MyConnector {
     /// One GET. HTTP/1.0 has no chunked bodies, and the connection ends with the answer.
     fn ask(&self, path: &str) -> Result<String, BoxError> {
         let mut upstream = Upstream::connect(&self.upstream)?;
-        let (host, token) = (&self.upstream, &self.token);
+        let (host, token) = (&self.upstream, self.token.expose());
         let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n");
         upstream.write_all(request.as_bytes())?;
         read_answer(&mut BufReader::new(upstream.take(MAX_HEAD + MAX_BODY)))
@@ -193,8 +200,8 @@ impl Connector for MyConnector {
 fn main() -> ExitCode {
     App::new("baton-myconnector", env!("CARGO_PKG_VERSION"))
         .about("Syncs the users of a directory")
-        .setting(Setting::required("upstream", "HOST:PORT").help("Where the directory is"))
-        .setting(Setting::secret("token").help("What the directory knows us by"))
-        .setting(Setting::new("sync-interval", "SECONDS", "60").range(1..=86400).help("Time between two rounds of syncing"))
+        .setting(&UPSTREAM)
+        .setting(&TOKEN)
+        .setting(&SYNC_INTERVAL)
         .run(MyConnector::connect)
 }

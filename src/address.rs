@@ -11,7 +11,7 @@ pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The port the server listens on, and the probe asks, unless told otherwise.
 pub const DEFAULT_PORT: u16 = 8081;
 
-/// An IP address, with or without brackets, or `localhost`: these need no resolver.
+/// Parses an IP address, with or without brackets, or `localhost`. These need no resolver.
 #[cfg(feature = "cli")]
 pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
     if text.eq_ignore_ascii_case("localhost") {
@@ -23,8 +23,8 @@ pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Where a connection from the same machine reaches a server that listens on `address`. An
-/// unspecified address is reached on the loopback address of its own family.
+/// The address at which a server can connect to its own listener: for an unspecified address, the loopback
+/// address of the same family. The probe uses [`candidates`] instead, since it does not know the family.
 #[must_use]
 pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -36,8 +36,8 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// The addresses to try, in order, to reach a server whose address is set to `address`. Unspecified
-/// means all addresses of both families, so either loopback address may be the one that answers.
+/// The addresses that the probe tries, in order, if `address` is configured. An unspecified address means
+/// all addresses of both families, and the server may listen on only one of the two.
 #[must_use]
 pub(crate) fn candidates(address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
     if !address.ip().to_canonical().is_unspecified() {
@@ -47,7 +47,7 @@ pub(crate) fn candidates(address: SocketAddr) -> (SocketAddr, Option<SocketAddr>
     (on(Ipv4Addr::LOCALHOST.into()), Some(on(Ipv6Addr::LOCALHOST.into())))
 }
 
-/// Prints an address as [`SocketAddr`] does, in 5 kB less of program.
+/// Prints an address as [`SocketAddr`] does, with 5 kB less code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Address(pub(crate) SocketAddr);
 
@@ -60,7 +60,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// The address as people read it, with its zone.
+    /// Writes the address with its zone, for people.
     pub(crate) fn push(self, out: &mut String) {
         let zone = match self.0 {
             SocketAddr::V6(address) => address.scope_id(),
@@ -69,8 +69,8 @@ impl Address {
         self.push_with_zone(out, zone);
     }
 
-    /// The value of a `Host` field. A zone means nothing on another machine, and the grammar has no
-    /// place for one (RFC 9110 section 7.2, RFC 6874 section 1).
+    /// Writes the value of a `Host` field. It has no zone: a zone means nothing on another machine, and the
+    /// grammar has no place for one (RFC 9110 section 7.2, RFC 6874 section 1).
     pub(crate) fn push_host(self, out: &mut String) {
         self.push_with_zone(out, 0);
     }
@@ -150,7 +150,7 @@ mod tests {
         {
             assert_eq!(Address(text.parse().unwrap()).to_string(), text);
         }
-        // Every pattern of zeros, digits of every length, IPv4 in IPv6, and what only looks like it.
+        // Every pattern of zeros, digits of every length, IPv4 in IPv6, and addresses that only look like that.
         for zeros in (0..=255_u8).step_by(if cfg!(miri) { 15 } else { 1 }) {
             for digits in [1_u16, 0xf, 0x10, 0xab, 0x100, 0x1000, 0xffff] {
                 let segments = std::array::from_fn(|place| if zeros >> place & 1 == 1 { 0 } else { digits });
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn unspecified_addresses_are_reached_on_loopback() {
+    fn a_server_reaches_its_own_unspecified_address_on_loopback() {
         for (address, expected) in [
             ("0.0.0.0:80", "127.0.0.1:80"),
             ("[::]:80", "[::1]:80"),

@@ -1,27 +1,42 @@
 //! A connector's whole `main`: command line, health server, signals, exit code.
 
+mod allowed;
 mod command;
 mod daemon;
+mod found;
+mod help;
+mod mistakes;
+mod row;
+mod secret;
 mod setting;
 mod settings;
 mod signal;
+mod table;
+mod value;
 
 use std::env;
+use std::ffi::OsString;
+use std::fmt;
 use std::io;
-use std::mem;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::command::{Command, Table};
+use lexopt::Parser;
+
+use self::command::Command;
+use self::row::Row;
+use self::table::Table;
 use crate::config::Config;
 use crate::connector::{BoxError, Connector};
 use crate::deadline::{after, never};
 use crate::endpoint::Endpoint;
 use crate::probe::Probe;
+use crate::stop::Stop;
 #[cfg(unix)]
 use crate::sys;
 
+pub use self::found::{Secret, Value};
 pub use self::setting::Setting;
 pub use self::settings::Settings;
 
@@ -30,6 +45,8 @@ pub use self::settings::Settings;
 /// ```no_run
 /// use baton_health::{App, BoxError, Connector, Setting};
 /// use std::process::ExitCode;
+///
+/// const DOMAIN: Setting<String> = Setting::text("domain", "HOST").help("Where the accounts are");
 ///
 /// struct Upstream { host: String }
 ///
@@ -42,8 +59,8 @@ pub use self::settings::Settings;
 ///
 /// fn main() -> ExitCode {
 ///     App::new("baton-upstream", env!("CARGO_PKG_VERSION"))
-///         .setting(Setting::required("domain", "HOST").help("Where the accounts are"))
-///         .run(|settings| Ok(Upstream { host: settings.get("domain").to_owned() }))
+///         .setting(&DOMAIN)
+///         .run(|settings| Ok(Upstream { host: settings.get(&DOMAIN) }))
 /// }
 /// ```
 #[derive(Debug)]
@@ -52,7 +69,7 @@ pub struct App {
     name: &'static str,
     version: &'static str,
     about: &'static str,
-    settings: Vec<Setting>,
+    settings: Vec<Row>,
     config: Config,
 }
 
@@ -68,14 +85,14 @@ impl App {
         self
     }
 
-    /// Adds a setting of the connector's own.
-    pub fn setting(mut self, setting: Setting) -> App {
-        self.settings.push(setting);
+    /// Declares a setting of the connector's own.
+    pub fn setting<T>(mut self, setting: &Setting<T>) -> App {
+        self.settings.push(setting.row);
         self
     }
 
-    /// Other limits, or another place for events, than `Config::default()`. Its address does not
-    /// matter: that is for the operator to say.
+    /// Other limits, another default address, or another place for events than `Config::default()`.
+    /// The address is what `--health-check-port` and `--health-check-bind-address` default to.
     pub fn config(mut self, config: Config) -> App {
         self.config = config;
         self
@@ -96,30 +113,114 @@ impl App {
     /// `main` calls it, once. `connect` need not look at signals or mind how long it takes.
     ///
     /// The exit code is 0 or 1, as `--help` says; or, after a second signal, 128 and its number.
+    ///
+    /// # Panics
+    ///
+    /// When the settings contradict each other, as [`try_parse_from`](App::try_parse_from) says.
+    #[track_caller]
     pub fn run<C, F>(self, connect: F) -> ExitCode
     where
         C: Connector,
         F: FnOnce(&Settings) -> Result<C, BoxError> + Send + 'static,
     {
-        self.start(Box::new(|settings| Ok(Arc::new(connect(settings)?))))
+        self.run_with_stop(|settings, _| connect(settings))
     }
 
-    fn start(mut self, connect: daemon::Connect) -> ExitCode {
+    /// The same for a connector that takes long to build, or tries again until it can be built: `connect`
+    /// gets the [`Stop`] that is requested when the process has been asked to finish.
+    ///
+    /// ```no_run
+    /// # use baton_health::{App, BoxError, Connector, Settings, Stop};
+    /// # use std::time::Duration;
+    /// # struct Upstream;
+    /// # impl Connector for Upstream { fn validate(&self) -> Result<(), BoxError> { Ok(()) } }
+    /// # impl Upstream { fn connect(_: &Settings) -> Result<Upstream, BoxError> { Ok(Upstream) } }
+    /// fn connect(settings: &Settings, stop: &Stop) -> Result<Upstream, BoxError> {
+    ///     loop {
+    ///         match Upstream::connect(settings) {
+    ///             Err(_) if !stop.wait_for(Duration::from_secs(10)) => {}
+    ///             result => return result,
+    ///         }
+    ///     }
+    /// }
+    /// # fn main() -> std::process::ExitCode {
+    /// App::new("baton-upstream", "1").run_with_stop(connect)
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](App::run).
+    #[track_caller]
+    pub fn run_with_stop<C, F>(self, connect: F) -> ExitCode
+    where
+        C: Connector,
+        F: FnOnce(&Settings, &Stop) -> Result<C, BoxError> + Send + 'static,
+    {
+        let table = self.table();
+        self.start(&table, Box::new(|settings, stop| Ok(Arc::new(connect(settings, stop)?))))
+    }
+
+    /// The settings that a running connector gets from these arguments and variables, for a test of what
+    /// is built from them. The process's own environment is not read.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// const PAGE_SIZE: Setting<u64> = Setting::number("page-size", "COUNT").range(1..=1000).default(100);
+    /// let app = App::new("baton-directory", "1").setting(&PAGE_SIZE);
+    /// let settings = app.try_parse_from(["--page-size=50"], &[])?;
+    /// assert_eq!(settings.get(&PAGE_SIZE), 50);
+    /// let error = app.try_parse_from([""; 0], &[("BATON_PAGE_SIZE", "many")]).unwrap_err();
+    /// assert!(error.to_string().starts_with("invalid BATON_PAGE_SIZE \"many\": expected a whole number"));
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The line that the program would show; and arguments that do not run the connector (`health-check`,
+    /// `--help`, `--version`).
+    ///
+    /// # Panics
+    ///
+    /// When the settings contradict each other: a name, letter or variable that is taken, or a default
+    /// that is not allowed. So a test that calls this checks the declarations.
+    #[track_caller]
+    pub fn try_parse_from<I>(&self, arguments: I, variables: &[(&str, &str)]) -> Result<Settings, UsageError>
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        let environment = |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value));
+        match self.table().parse(Parser::from_args(arguments), &environment) {
+            Ok(Command::Run(run)) => Ok(run.settings),
+            Ok(_) => Err(UsageError("these arguments do not run the connector".into())),
+            Err(problem) => Err(UsageError(problem)),
+        }
+    }
+
+    /// The author's mistake is reported where the author made it.
+    #[allow(clippy::panic)]
+    #[track_caller]
+    fn table(&self) -> Table {
+        match Table::new(&self.settings, &self.config) {
+            Ok(table) => table,
+            Err(problem) => panic!("{problem}"),
+        }
+    }
+
+    fn start(mut self, table: &Table, connect: daemon::Connect) -> ExitCode {
         // Output to a file may be beyond a limit (RLIMIT_FSIZE): that is an error, and no reason to die.
         #[cfg(unix)]
         sys::signal::ignore(sys::signal::SIGXFSZ);
-        let table = match Table::new(mem::take(&mut self.settings)) {
-            Ok(table) => table,
-            Err(problem) => return self.fail(&problem, never()),
-        };
-        match table.parse(lexopt::Parser::from_env(), &|name| env::var_os(name)) {
-            Ok(Command::Help) => self.print(&table.help(self.name, self.version, self.about)),
+        match table.parse(Parser::from_env(), &|name| env::var_os(name)) {
+            Ok(Command::Help) => self.print(&table.help(self.name, self.version, self.about, width())),
             Ok(Command::Version) => self.print(&[self.name, " ", self.version, "\n"].concat()),
             Ok(Command::Probe(probe, endpoint, timeout)) => self.probe(&probe, endpoint, after(Instant::now(), timeout)),
-            Ok(Command::Run(settings, address)) => {
-                let health_check = address.is_some();
-                self.config.address = address.unwrap_or(self.config.address);
-                daemon::run(self.config, health_check, settings, connect)
+            Ok(Command::Run(run)) => {
+                crate::log::configure(self.name, run.format, run.level);
+                self.config.address = run.listen.unwrap_or(self.config.address);
+                let misspelt = misspelt_variables(table);
+                daemon::run(self.config, run.listen.is_some(), run.settings, misspelt, connect)
             }
             Err(problem) => self.fail(&problem, never()),
         }
@@ -156,23 +257,57 @@ impl App {
 /// error is the line to show.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn try_parse(arguments: Vec<std::ffi::OsString>, environment: &[(&str, std::ffi::OsString)]) -> Result<(), String> {
-    let settings = vec![
-        Setting::new("color", "NAME", "blue"),
-        Setting::new("page-size", "COUNT", "100").range(1..=1000),
-        Setting::required("domain", "HOST"),
-        Setting::flag("dry-run"),
-        Setting::secret("token"),
+    let settings = [
+        Setting::text("color", "NAME").default("blue").row,
+        Setting::number("page-size", "COUNT").range(1..=1000).default(100).row,
+        Setting::text("domain", "HOST").row,
+        Setting::switch("dry-run").row,
+        Setting::secret("token").row,
+        Setting::list("groups", "NAMES").short('g').row,
+        Setting::duration("interval").optional().row,
     ];
     let variable = |name: &str| environment.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
-    Table::new(settings)?.parse(lexopt::Parser::from_args(arguments), &variable).map(drop)
+    Table::new(&settings, &Config::default())?.parse(Parser::from_args(arguments), &variable).map(drop)
 }
 
 fn cannot_print(error: &io::Error) -> String {
     ["cannot write to standard output: ", &error.to_string()].concat()
 }
 
-/// Room for the rows that every connector has and a dozen of its own, so that the table is allocated once.
-const USUAL_SETTINGS: usize = 17;
+/// Why a command line or an environment does not run the connector: the line that the program would show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Variables of the environment whose names are close to one of ours, and that one.
+fn misspelt_variables(table: &Table) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (name, _) in env::vars_os() {
+        if let Some((name, ours)) = name.to_str().and_then(|name| Some((name, mistakes::misspelt(&table.rows, name)?))) {
+            found.push((name.to_owned(), ours));
+        }
+    }
+    found
+}
+
+/// The columns of the terminal that standard output is, or as many as most have.
+fn width() -> usize {
+    const USUAL: usize = 80;
+    #[cfg(unix)]
+    return sys::columns(sys::STDOUT).unwrap_or(USUAL);
+    #[cfg(not(unix))]
+    return USUAL;
+}
+
+/// Settings that need no second allocation.
+const USUAL_SETTINGS: usize = 8;
 
 /// `io::stdout()` has a buffer, whose upkeep costs the probe more than the word that it has to write.
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! What an author can set, with its unit, its default, and what happens beyond it.
+//! The settings of a server: each with its unit, its default, and what happens beyond it.
 
 use std::fmt;
 use std::io;
@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT};
-use crate::log::{self, Event};
+use crate::event::Event;
+use crate::log;
 
-/// How long the probe takes at most, from before it connects until it has the whole answer.
+/// How long a probe may take, from before it connects until it has the whole answer.
 pub const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where to listen, and how much and how long at most. `Config::default()` is what an operator expects.
+/// Where a server listens, and its limits. `Config::default()` has the documented defaults.
 ///
 /// ```
 /// use baton_health::Config;
@@ -28,28 +29,28 @@ pub struct Config {
     /// Where to listen; port 0 means any free port. Default is `127.0.0.1:8081`. [`App`](crate::App)
     /// sets it from the command line and the environment.
     pub address: SocketAddr,
-    /// Connections that may wait at once, at least 2: each has a thread of its own. At the limit a new
-    /// connection takes the place of an idle one, which is closed. At most half of the places are for requests
-    /// that wait for `validate`, at most a quarter for requests inside `ready`; beyond that `/health` or
-    /// `/ready` answers 503 at once. Where the process may have few descriptors (`ulimit -n`), the server
-    /// uses fewer places and leaves 32 descriptors to the rest of the process. Default is 64.
+    /// How many connections may wait at once, at least 2. Each has a thread of its own. At the limit the server
+    /// closes an idle connection to make room for a new one. At most half of the connections may wait for
+    /// `validate`, and at most a quarter may be inside `ready`; beyond that `/health` or `/ready` answers 503 at
+    /// once. If the process may have few descriptors (`ulimit -n`), the server keeps fewer connections and leaves
+    /// 32 descriptors to the rest of the process. Default is 64.
     pub max_connections: usize,
-    /// How long a client may take to send its request's head, and again to take the answer. Beyond that the
-    /// answer is 408, or nothing if the client sent nothing. Default is 5 s.
+    /// How long a client may take to send its request's head, and again to take the answer. A client that takes
+    /// longer to send gets 408, or no answer if it sent nothing. Default is 5 s.
     pub request_timeout: Duration,
-    /// How long `validate` may take before `/health` answers 503. A client that says how long it
-    /// will wait (`Prefer: wait=SECONDS`, RFC 7240, as our probe does) is answered before that.
+    /// How long `validate` may take before `/health` answers 503. A client that says how long it will wait
+    /// (`Prefer: wait=SECONDS`, RFC 7240, as [`Probe`](crate::Probe) does) gets its answer before that.
     /// Default is 30 s, as in the Go connectors.
     pub validate_timeout: Duration,
     /// How long a verdict of `validate` is reused. Zero: only concurrent callers share a verdict. Default is 1 s.
     pub validate_ttl: Duration,
-    /// How long shutdown may take: for the connector's `serve` to return, and for answers under way to be
-    /// delivered. Beyond that they are given up. Default is 5 s.
+    /// How long shutdown may wait for the connector's `serve` to return and for answers under way to be
+    /// delivered. After that it waits for neither. Default is 5 s.
     pub drain_timeout: Duration,
-    /// Called with each [`Event`], from any thread; at most once for each request, and not for
-    /// ordinary ones. If it panics, the event is written to standard error instead; so is an event
-    /// that arises while it runs, on the same thread, since it may hold a lock. Default writes JSON
-    /// lines to standard error.
+    /// Called with each [`Event`], from any thread. An ordinary request causes no event. If this function
+    /// panics, the server writes the event to standard error instead. An event that arises on the same
+    /// thread while this function runs goes to standard error too, since the function may hold a lock.
+    /// Default writes JSON lines to standard error.
     pub on_event: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
 }
 

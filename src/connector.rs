@@ -4,13 +4,13 @@ use std::error::Error;
 
 use crate::stop::Stop;
 
-/// Any error a connector wants to report; `?` converts into it from everything that is an error.
+/// Any error that a connector reports. `?` converts every error type to it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A connector: something that can say whether it works, and has work of its own to do.
+/// A connector: it does its own work, and can tell whether that works.
 ///
-/// Only [`validate`](Connector::validate) has to be written. The methods are called from several
-/// threads, at the same time as each other; a connector keeps what it changes behind a lock.
+/// Only [`validate`](Connector::validate) is required. Several threads call the methods at the same time, so
+/// a connector keeps the data it changes behind a lock.
 ///
 /// ```
 /// use baton_health::{BoxError, Connector};
@@ -24,31 +24,31 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// }
 /// ```
 pub trait Connector: Send + Sync + 'static {
-    /// Whether the connector can really do its work: what `/health` asks.
+    /// Checks whether the connector can really do its work. `/health` asks this.
     ///
-    /// It may ask upstream, block and take its time: it runs on a thread of its own, at most once
-    /// at a time, and everyone who asks meanwhile gets the same verdict, which is then reused for
-    /// [`Config::validate_ttl`](crate::Config::validate_ttl). When it has taken
-    /// [`Config::validate_timeout`](crate::Config::validate_timeout), or longer than the client
-    /// will wait, the client is told so; the call itself goes on and is not started a second time,
-    /// so one that hangs costs one thread. Give whatever it calls a timeout of its own.
+    /// It may call upstream and block: it has a thread of its own, and one run at a time. All clients that ask
+    /// during a run get its verdict, which is then reused for
+    /// [`Config::validate_ttl`](crate::Config::validate_ttl). If a run takes longer than
+    /// [`Config::validate_timeout`](crate::Config::validate_timeout), or than the client will wait, the client
+    /// gets 503. The run itself goes on, and no other run starts beside it, so a run that hangs costs one
+    /// thread. Give every call to upstream a timeout of its own.
     ///
     /// # Errors
     ///
-    /// An error makes `/health` answer 503. Its text, and that of its
-    /// [sources](std::error::Error::source), is logged whole; clients on loopback get the first
-    /// KiB of it, clients elsewhere none, since such texts tend to hold names and tokens.
+    /// An error makes `/health` answer 503. The server logs the whole text of the error and its
+    /// [sources](std::error::Error::source). Clients on loopback get the first KiB of the text. Clients elsewhere
+    /// get none of it, since such texts often contain names and tokens.
     ///
     /// # Panics
     ///
-    /// A panic is a 503 like an error, and the next call works (where panics unwind; in a program
-    /// built with `panic = "abort"` it ends the process).
+    /// A panic is a 503 like an error, and the next call works. In a program built with `panic = "abort"` a
+    /// panic ends the process.
     fn validate(&self) -> Result<(), BoxError>;
 
-    /// Whether the connector can take requests now: what `/ready` asks, once the connector exists.
+    /// Checks whether the connector can take requests now. `/ready` asks this once the connector exists.
     ///
-    /// Must be quick and must not ask upstream: it runs on the thread of the request, and for as
-    /// long as it takes it holds one of the places for requests. The default says yes.
+    /// It must be quick and must not call upstream, since it runs on the request's thread and occupies one of
+    /// the places for connections. The default returns `Ok`.
     ///
     /// # Errors
     ///
@@ -57,28 +57,36 @@ pub trait Connector: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The connector's own work, for as long as the daemon lives. The default waits for `stop`.
+    /// Does the connector's own work, for as long as the daemon lives. The default waits for `stop`.
     ///
-    /// Returns soon after `stop` is requested: the process does not wait longer than
-    /// [`Config::drain_timeout`](crate::Config::drain_timeout), of which the last half second is for
-    /// answers under way; it then logs that, and ends. Returning earlier ends the daemon.
+    /// It must return soon after `stop` is requested. The process waits for it until half a second before the end
+    /// of [`Config::drain_timeout`](crate::Config::drain_timeout), and keeps that half second for answers under
+    /// way. If `serve` has not returned by then, the process logs that and ends. If `serve` returns before `stop`
+    /// is requested, the daemon ends.
     ///
-    /// When `serve` has returned, for whatever reason, `stop` is requested, so threads and tasks that
-    /// wait for a clone of it end, and the destructor may wait for them. The process waits for the
+    /// `stop` is requested whenever `serve` has returned, also after an error or a panic. So threads and tasks
+    /// that wait for a clone of it end, and the destructor may wait for them. The process waits for the
     /// destructor until `drain_timeout` is over.
     ///
     /// # Errors
     ///
-    /// An error, or a panic, is logged and ends the daemon with exit code 1. Trouble that may pass
-    /// is no reason to return: log it, try again later, and let `validate` report it.
+    /// An error or a panic is logged and ends the daemon with exit code 1. Do not return for a failure that may
+    /// pass: log it, try again later, and let `validate` report it.
     fn serve(&self, stop: &Stop) -> Result<(), BoxError> {
         stop.wait();
         Ok(())
     }
 }
 
-/// An error's text followed by what caused it, in one line of prose.
-pub(crate) fn explain(error: &dyn Error) -> String {
+/// An error's text followed by those of its [sources](std::error::Error::source), as logs and answers show
+/// it. A source whose text is already the end is not repeated.
+///
+/// ```
+/// let error: baton_health::BoxError = "boom".into();
+/// assert_eq!(baton_health::explain(&*error), "boom");
+/// ```
+#[must_use]
+pub fn explain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -93,7 +101,7 @@ pub(crate) fn explain(error: &dyn Error) -> String {
     text
 }
 
-/// What a panic said, when it said anything.
+/// The message of a panic, if it has one.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         text
@@ -125,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_explained_by_its_sources() {
+    fn an_errors_text_includes_its_sources() {
         let refused = || Some(Box::new(Layer("connection refused", None)));
         assert_eq!(explain(&Layer("boom", None)), "boom");
         assert_eq!(explain(&Layer("cannot sign in", refused())), "cannot sign in: connection refused");
@@ -133,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_says_what_it_said() {
+    fn a_panics_message_is_its_payloads_text() {
         assert_eq!(panic_text(&"static"), "static");
         assert_eq!(panic_text(&String::from("owned")), "owned");
         assert_eq!(panic_text(&42_u8), "no message");

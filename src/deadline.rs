@@ -1,5 +1,5 @@
-//! Deadlines for a whole exchange: every read and write gets the time that is left. Only this file
-//! sets timeouts.
+//! Deadlines for a whole exchange: every read and write gets the time that is left. Only this file sets
+//! the timeouts of reads and writes.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
@@ -30,20 +30,20 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
 }
 
-/// A deadline that no process lives to see.
+/// A deadline in the far future, for a wait without a limit.
 #[cfg(feature = "cli")]
 pub(crate) fn never() -> Instant {
     after(Instant::now(), Duration::MAX)
 }
 
-/// One side of an exchange, reading and writing until `deadline` and not beyond.
+/// A stream whose reads and writes fail with `TimedOut` at `deadline`.
 #[derive(Debug)]
 pub(crate) struct Timed<'a, S = TcpStream> {
     pub(crate) stream: &'a S,
     pub(crate) deadline: Instant,
 }
 
-/// A stream whose reads and writes take a timeout. Tests use a script in its place.
+/// A stream whose reads and writes take a timeout. Tests use a script instead of a stream.
 pub(crate) trait Timeouts {
     fn read_within(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize>;
     fn write_within(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize>;
@@ -70,7 +70,7 @@ timeouts_of!(TcpStream);
 timeouts_of!(std::os::unix::net::UnixStream);
 
 impl<S: Timeouts> Timed<'_, S> {
-    /// Reads at least a byte; `Ok(0)` is the end of the stream.
+    /// Reads at least one byte. `Ok(0)` is the end of the stream.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.retry(|timeout| self.stream.read_within(buffer, timeout))
     }
@@ -98,11 +98,11 @@ impl<S: Timeouts> Timed<'_, S> {
     }
 }
 
-/// Reads what has arrived, or arrives before `until`, else fails with `WouldBlock`. The stream does not
-/// block afterwards, until [`block`] is called.
+/// Reads what has arrived or arrives before `until`, or fails with `WouldBlock`. Afterwards the stream is
+/// non-blocking until [`block`] is called.
 ///
-/// The first look does not wait. On Windows there is no second one: Winsock calls the state of a socket
-/// indeterminate after a read that timed out, and this socket is read again.
+/// The first read does not wait. Windows gets no second one: Winsock leaves a socket in an indeterminate
+/// state after a read that timed out, and the server reads from this socket again.
 pub(crate) fn read_briefly(mut stream: &TcpStream, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
     stream.set_nonblocking(true)?;
     match retry_interrupted(|| io::Read::read(&mut stream, buffer)) {
@@ -123,7 +123,7 @@ pub(crate) fn write_briefly(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<
     }
 }
 
-/// Has a stream wait again, as [`Timed`] needs it.
+/// Makes a stream blocking again, as [`Timed`] needs it.
 pub(crate) fn block(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(false)
 }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use std::cell::{Cell, RefCell};
 
-    /// Answers one scripted result a call, and notes the timeouts it was given.
+    /// Returns one scripted result for each call, and records the timeouts.
     struct Script {
         results: RefCell<Vec<io::Result<usize>>>,
         timeouts: RefCell<Vec<Duration>>,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_ends_early_is_made_again_with_what_time_is_left() {
+    fn an_interrupted_call_is_repeated_with_the_time_that_is_left() {
         for kind in [ErrorKind::Interrupted, ErrorKind::WouldBlock] {
             let script = Script::new(vec![Err(kind.into()), Ok(3)]);
             assert_eq!(timed(&script).read(&mut [0; 8]).unwrap(), 3);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn no_timeout_is_longer_than_a_system_takes() {
+    fn no_timeout_is_longer_than_every_system_accepts() {
         let script = Script::new(vec![Ok(3)]);
         let patient = Timed { stream: &script, deadline: after(Instant::now(), Duration::MAX) };
         assert_eq!(patient.read(&mut [0; 8]).unwrap(), 3);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_written_or_it_is_an_error() {
+    fn write_all_writes_every_byte_or_fails() {
         let script = Script::new(vec![Ok(2), Ok(1)]);
         timed(&script).write_all(b"abc").unwrap();
         assert_eq!(script.calls.get(), 2);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "sockets")]
-    fn after_a_first_read_in_vain_every_byte_still_arrives() {
+    fn after_a_brief_read_without_data_every_byte_still_arrives() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_too_long_to_add_up_is_still_in_the_future() {
+    fn a_deadline_beyond_the_clocks_range_is_still_in_the_future() {
         let now = Instant::now();
         assert!(after(now, Duration::MAX) > now + Duration::from_secs(3600));
         assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));

@@ -1,10 +1,11 @@
-//! The three endpoints: the one place that spells their names, paths and status words.
+//! The three endpoints: the one place that spells their names, paths and status words. Their checks are in
+//! `server/validation`, the texts of their errors in `server/response`.
 
 /// The start of the reason that `/health` gives while a validation takes too long. The server adds
-/// ` after 4521 ms`, and the probe takes that away again.
+/// ` after 4521 ms`, and the probe removes that again.
 pub(crate) const OVERDUE: &str = "validation has not finished";
 
-/// What can be asked of a connector.
+/// A check that a client can ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `/health`: does the connector's `validate` succeed? For alarms and readiness of the whole chain.
@@ -12,12 +13,12 @@ pub enum Endpoint {
     Health,
     /// `/ready`: is the connector there, and can it serve? For readiness probes.
     Ready,
-    /// `/live`: does the process answer at all? For liveness probes, which restart what fails them.
+    /// `/live`: does the process answer at all? For liveness probes, which restart a process that fails.
     Live,
 }
 
 impl Endpoint {
-    /// All of them, in the order in which they are listed to people.
+    /// All endpoints, in the order in which texts for people list them.
     pub const ALL: [Endpoint; 3] = [Endpoint::Health, Endpoint::Ready, Endpoint::Live];
 
     /// The name on the command line: `health`, `ready` or `live`.

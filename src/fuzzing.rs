@@ -1,6 +1,6 @@
-//! The functions behind the targets in `fuzz/`: each makes of any bytes what the program would read or
-//! print, checks what it promises about that, and returns it for a comparison with another program's
-//! reading. The unit tests run them on the targets' seeds.
+//! The functions behind the targets in `fuzz/`. Each one turns any bytes into what the program would read
+//! or print, checks the promises about that, and returns it, so that a target can compare it with another
+//! program's result. The unit tests run these functions on the targets' seeds.
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "it is a test")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -16,17 +16,17 @@ use crate::limits::{MAX_REQUEST_HEAD, MAX_RESPONSE_HEAD};
 use crate::probe::details;
 use crate::text::{bounded, escape_for_terminal};
 
-/// What a parser says of the head of a message: nothing yet, or its length and what it starts with.
+/// A parsed head of a message.
 #[derive(Debug)]
 pub struct Head<'a> {
     pub len: usize,
-    /// The method of a request if it is one that is answered, else empty; the reason phrase of an answer.
+    /// The method of a request, empty if the server refuses that method. The reason phrase of an answer.
     pub text: &'a [u8],
     /// The status of an answer.
     pub status: u16,
 }
 
-/// No head may be longer: a fuzzer's limits are short.
+/// The length that both kinds of head may have.
 pub const MAX_HEAD: usize = if MAX_REQUEST_HEAD < MAX_RESPONSE_HEAD { MAX_REQUEST_HEAD } else { MAX_RESPONSE_HEAD };
 
 /// The head of a request, or the status line that refuses it.
@@ -51,7 +51,7 @@ pub fn response_head(bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
     Ok(parsed.map(|response| Head { len: response.len, text: response.reason, status: response.status }))
 }
 
-/// Addresses are read and printed as std reads and prints them.
+/// Checks that addresses are read and printed as std reads and prints them.
 pub fn address(bytes: &[u8]) {
     let (numbers, text) = bytes.split_at(bytes.len().min(24));
     let mut number = [0; 24];
@@ -69,7 +69,7 @@ pub fn address(bytes: &[u8]) {
     }
     #[cfg(feature = "cli")]
     if let Ok(text) = std::str::from_utf8(text) {
-        // Std reads an address in brackets only with a port behind it, and there with a zone too.
+        // Std reads an address in brackets only if a port follows, and then accepts a zone too.
         let in_brackets = || Some(IpAddr::V6(*format!("{text}:0").parse::<SocketAddrV6>().ok()?.ip()));
         let expected = match text {
             _ if text.eq_ignore_ascii_case("localhost") => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -80,9 +80,9 @@ pub fn address(bytes: &[u8]) {
     }
 }
 
-/// A second since 1970, and its two dates.
+/// A time in seconds since 1970, and its two dates.
 pub fn date(bytes: &[u8]) -> (u64, String, String) {
-    /// A day longer than there are years of four digits.
+    /// One day more than the years with four digits have.
     const SECONDS: u64 = 253_402_387_200;
     let mut number = [0; 8];
     number.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
@@ -110,7 +110,7 @@ pub fn written_json(bytes: &[u8]) -> (String, String) {
     (text, json)
 }
 
-/// What is read of a JSON string and what follows it.
+/// The text of a JSON string, and what follows it.
 pub fn read_json(json: &str) -> Option<(String, &str)> {
     let mut text = Vec::new();
     let rest = std::str::from_utf8(read_string(json.as_bytes(), &mut text)?).expect("the end of a text");
@@ -118,7 +118,7 @@ pub fn read_json(json: &str) -> Option<(String, &str)> {
     Some((String::from_utf8(text).expect("text from text"), rest))
 }
 
-/// What the probe reads in a body, if it is a health server's.
+/// The text that the probe reads from a body, if it is a health server's.
 pub fn body(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut shown = String::new();
     escape_for_terminal(&mut shown, bytes);
@@ -127,18 +127,18 @@ pub fn body(bytes: &[u8]) -> Option<Vec<u8>> {
     details(bytes)
 }
 
-/// A message, a name and a value, and the line of the log that has them.
+/// A message, a name and a value, and the line of the log that contains them.
 pub fn log_line(bytes: &[u8]) -> ([String; 3], String) {
     let text = String::from_utf8_lossy(bytes);
     let mut parts = text.splitn(3, '\u{1}').map(str::to_owned);
     let parts = [(); 3].map(|()| parts.next().unwrap_or_default());
-    let line = crate::log::line(crate::log::Level::Info, &parts[0], &[(&parts[1], &parts[2])]);
+    let line = crate::log::line(crate::event::Level::Info, &parts[0], &[(&parts[1], &parts[2])]);
     let inside = line.strip_suffix('\n').expect("a line");
     assert!(!inside.contains(char::is_control), "{line:?}");
     (parts, line)
 }
 
-/// What a command line and an environment, both in lines, ask for.
+/// Parses a command line and an environment, given as lines.
 #[cfg(feature = "cli")]
 pub fn command(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);

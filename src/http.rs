@@ -2,8 +2,8 @@
 //! sockets, no clocks.
 //!
 //! Both parsers are pure functions of all bytes that have arrived so far. `Ok(None)` means that more
-//! bytes are needed; an error is final, whatever follows. They decide at the first byte that settles
-//! the matter, so the verdict does not depend on how the bytes were split on the way.
+//! bytes are needed. An error is final. A parser decides at the first byte that allows a decision, so the
+//! result does not depend on how the bytes were split on the way.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
@@ -39,8 +39,8 @@ pub(crate) fn line(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<Option<
     }
 }
 
-/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). A space before the colon, or a line that
-/// continues the one before, leaves no token in front of the colon, so both fail.
+/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). A space before the colon fails, and so does a
+/// folded line: in both cases the text before the colon is no token.
 pub(crate) fn field(text: &[u8]) -> Result<Halves<'_>, Malformed> {
     let (name, value) = split(text, b':').ok_or(Malformed)?;
     if is_token(name) { Ok((name, value.trim_ascii())) } else { Err(Malformed) }

@@ -24,8 +24,8 @@ pub(crate) fn json_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// Appends to `text` what the JSON string at the start of `json` says, and returns what follows it. `None`
-/// if there is no whole string. Bytes that are not UTF-8 are passed on as they are.
+/// Decodes the JSON string at the start of `json` into `text`, and returns the bytes after it. `None` if
+/// `json` does not start with a whole string. Bytes that are not UTF-8 stay as they are.
 pub(crate) fn read_string<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
     let mut bytes = json.strip_prefix(b"\"")?;
     loop {
@@ -40,7 +40,7 @@ pub(crate) fn read_string<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a 
     }
 }
 
-/// Appends to `text` what an escape stands for, and returns what follows it. `json` starts after the backslash.
+/// Decodes an escape into `text`, and returns the bytes after it. `json` starts after the backslash.
 fn read_escape<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (&byte, rest) = json.split_first()?;
     text.push(match byte {
@@ -56,7 +56,8 @@ fn read_escape<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
     Some(rest)
 }
 
-/// The same for four hexadecimal digits. Characters beyond the first 65,536 are written as two surrogates.
+/// Decodes the digits of a `\u` escape into `text`, and returns the bytes after it. JSON writes a character
+/// beyond U+FFFF as two such escapes, the surrogates.
 fn read_code<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (mut code, mut rest) = four_digits(json)?;
     if let 0xd800..=0xdbff = code {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_strings_are_read_back() {
         let last = if cfg!(miri) { '\u{ff}' } else { '\u{3000}' };
         for c in ('\0'..=last).chain('\u{fff0}'..='\u{1_000f}') {
             let json = text(|out| json_string(out, &String::from(c)));
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn json_strings_are_valid_whatever_they_hold() {
+    fn json_strings_are_valid_for_any_text() {
         for (input, expected) in [
             ("", r#""""#),
             ("plain", r#""plain""#),

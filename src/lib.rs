@@ -1,5 +1,5 @@
-//! HTTP health checks for Baton connectors: a server with `/health`, `/ready` and `/live`, and the
-//! probe that asks it, for images that hold nothing but the connector.
+//! HTTP health checks for Baton connectors: a server with `/health`, `/ready` and `/live`, and a probe
+//! that asks it, for images that contain only the connector.
 //!
 //! An author implements [`Connector`] and hands it to [`App`], and that is the whole program:
 //!
@@ -8,6 +8,8 @@
 //! use std::net::TcpStream;
 //! use std::process::ExitCode;
 //! use std::time::Duration;
+//!
+//! const ADDRESS: Setting<String> = Setting::text("address", "HOST:PORT").help("Where the directory is");
 //!
 //! struct Directory { address: String }
 //!
@@ -25,8 +27,8 @@
 //!
 //! fn main() -> ExitCode {
 //!     App::new("baton-directory", env!("CARGO_PKG_VERSION"))
-//!         .setting(Setting::required("address", "HOST:PORT").help("Where the directory is"))
-//!         .run(|settings| Ok(Directory { address: settings.get("address").to_owned() }))
+//!         .setting(&ADDRESS)
+//!         .run(|settings| Ok(Directory { address: settings.get(&ADDRESS) }))
 //! }
 //! ```
 //!
@@ -43,25 +45,28 @@
 //! |---|---|---|---|
 //! | `/health` | [`Connector::validate`] | it returned `Ok` | it returned an error, panicked, or takes too long; no connector yet |
 //! | `/ready` | [`Connector::ready`] | there is a connector, and it says so | there is none yet, it says no, or the process is about to end |
-//! | `/live` | nobody | always | never |
+//! | `/live` | nothing | always | never |
 //!
 //! # Threads and limits
 //!
-//! Two acceptors only accept connections, and answer at once what needs no waiting. They hand every other
-//! connection over to the threads of a waiting room, which start when they are needed, one for each
-//! connection, up to [`Config::max_connections`].
+//! Two threads for each listening socket, the acceptors, accept connections. An acceptor answers a request
+//! itself if that needs no waiting, and hands every other connection over to the waiting room. The room has a
+//! thread for each connection, started when it is needed, up to [`Config::max_connections`].
 //!
-//! At that limit a new connection takes the place of an idle one: of a connection that waits for its client
-//! to send the rest of a request, or to close. The oldest connection of the remote network that holds most
-//! of them is evicted first, connections from this machine last. So stalled clients cannot keep others out.
-//! At most half of the places are for requests that wait for `validate`, at most a quarter for requests
-//! inside `ready`; beyond that the answer is 503 at once. `/live` needs no place. Every limit is a field of
-//! [`Config`], or a constant with its reason beside it.
+//! At that limit the server evicts an idle connection to make room for a new one. A connection is idle while
+//! it waits for its client, to send the rest of a request or to close. The remote network with the most idle
+//! connections loses its oldest one first, and connections from this machine are evicted last. So stalled
+//! clients cannot keep others out. The server evicts as well when the system has no descriptor or no thread
+//! left.
 //!
-//! `validate` runs on a thread of its own, one run at a time, and all clients that ask meanwhile share its
+//! At most half of the connections may wait for `validate`, and at most a quarter may be inside `ready`.
+//! Beyond that the answer is 503 at once. `/live` has no such limit. Every limit is a field of [`Config`], or
+//! a constant with its reason beside it.
+//!
+//! `validate` runs on a thread of its own, one run at a time, and all clients that ask during a run share its
 //! verdict. Each client waits no longer than it says (`Prefer: wait=SECONDS`, RFC 7240) and
 //! [`Config::validate_timeout`] allows. The verdict is reused for [`Config::validate_ttl`]. A run that hangs
-//! costs one thread: the server does not start another one beside it, answers `/health` with 503 at once, and
+//! costs one thread: the server starts no other run beside it, answers `/health` with 503 at once, and
 //! recovers when the run returns.
 //!
 //! A panic in `validate` or `ready` is a 503. A panic in `serve` or while connecting ends the program with
@@ -69,14 +74,14 @@
 //!
 //! # Beside an async runtime
 //!
-//! Everything here blocks, on threads of its own, and needs no runtime. A connector that has one
-//! keeps a handle to it and blocks on that: `self.runtime.block_on(self.client.whoami())` in
-//! `validate`, which runs on no thread of the runtime; `serve` does the same with the connector's
-//! main task, after handing it a clone of [`Stop`], which a blocking task of the runtime waits on.
-//! That task ends too when `serve` returns early: the [`Stop`] is requested then. A whole program is in
+//! This library blocks, on threads of its own, and needs no runtime. A connector that has a runtime keeps
+//! a handle to it. In `validate` it calls `self.runtime.block_on(self.client.whoami())`, which is allowed
+//! since `validate` never runs on a thread of the runtime. In `serve` it blocks on its main task in the same
+//! way. A blocking task of the runtime waits on a clone of [`Stop`] and tells the main task to end. `Stop` is
+//! also requested when `serve` returns early, so that blocking task always ends. A whole program is in
 //! `examples/async_runtime.rs`.
 //!
-//! # How a request walks
+//! # The way of a request
 //!
 //! ```text
 //! server/acceptor     accepts the connection; hands it over if it has to wait
@@ -84,29 +89,37 @@
 //! server/connection   reads the head, decides, answers, closes
 //! http/request        parses the head
 //! server/response     turns the question into a status and a body
-//! server/validation   knows the verdict, or gets it
+//! server/validation   has the verdict, or waits for it
 //! connector           is asked
 //! ```
 //!
 //! # How the files depend on each other
 //!
-//! Each file uses the ones named to its right and no others; a test holds it to that.
+//! Each file uses the ones named to its right and no others. A test checks this.
 //!
 //! ```text files
-//! fuzzing              address cli date http/properties http/request http/response json limits log probe text
-//! cli                  cli/command cli/daemon cli/setting cli/settings config connector deadline endpoint probe sys
-//! cli/command          cli/setting cli/settings endpoint probe
+//! fuzzing              address cli date event http/properties http/request http/response json limits log probe text
+//! cli                  cli/command cli/daemon cli/found cli/mistakes cli/row cli/setting cli/settings cli/table config connector deadline endpoint log probe stop sys
+//! cli/allowed          address cli/mistakes cli/row cli/value endpoint
+//! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
 //! probe                address config deadline endpoint http/response limits probe/answer probe/error text
-//! cli/daemon           address cli/settings cli/signal config connector deadline limits log server spawn stop
-//! server               config connector deadline limits log server/acceptor server/listener server/room server/validation sys
-//! cli/settings         address cli/setting connector
-//! cli/setting          address endpoint text
+//! cli/daemon           address cli/settings cli/signal cli/table config connector deadline event limits log server spawn stop
+//! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
+//! cli/help             cli/row cli/table
+//! cli/settings         address cli/found cli/mistakes cli/row cli/setting cli/value connector text
+//! cli/setting          cli/found cli/row cli/secret
+//! cli/secret           cli/mistakes cli/row
+//! cli/mistakes         address cli/row cli/value text
+//! cli/found            cli/row cli/value
 //! cli/signal           deadline sys
+//! cli/table            cli/row config
+//! cli/row              address cli/value text
+//! cli/value            deadline event text
 //! http/properties      http/request http/response limits
 //! probe/answer         deadline endpoint http/response json limits probe/error text
 //! http/response        http limits
 //! probe/error          address deadline endpoint
-//! server/acceptor      limits log server/connection server/listener server/room server/validation spawn
+//! server/acceptor      event limits log server/connection server/listener server/room server/validation spawn
 //! server/connection    deadline http/request limits server/response server/room server/slots server/validation
 //! server/listener      address limits sys
 //! server/response      date endpoint http/request json server/validation
@@ -115,14 +128,16 @@
 //! server/room          limits server/slots sync
 //! server/slots         -
 //! server/validation    config connector deadline endpoint limits log server/transitions spawn sync text
-//! server/transitions   log sync
+//! server/transitions   event log sync
 //! limits               -
 //! endpoint             -
 //! connector            stop
-//! config               address log
-//! log                  address date json sys
+//! config               address event log
+//! log                  event log/stderr
+//! log/stderr           date event json sys text
 //! json                 text
 //! date                 text
+//! event                address
 //! address              text
 //! spawn                -
 //! stop                 sync
@@ -142,6 +157,7 @@ mod connector;
 mod date;
 mod deadline;
 mod endpoint;
+mod event;
 mod http;
 mod json;
 mod limits;
@@ -160,22 +176,23 @@ mod cli;
 
 pub use address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 pub use config::{Config, DEFAULT_PROBE_TIMEOUT};
-pub use connector::{BoxError, Connector};
+pub use connector::{BoxError, Connector, explain};
 pub use endpoint::Endpoint;
-pub use log::{Event, Level, log};
+pub use event::{Event, Level};
+pub use log::log;
 pub use probe::{Phase, Probe, ProbeError, ProbeErrorKind};
 pub use server::HealthServer;
 pub use stop::Stop;
 
 #[cfg(feature = "cli")]
-pub use cli::{App, Setting, Settings};
+pub use cli::{App, Secret, Setting, Settings, UsageError, Value};
 
-/// For the targets in `fuzz/`.
+/// Functions for the targets in `fuzz/`.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 
-/// The README's code compiles.
+/// Compiles the README's code as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
@@ -185,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_public_can_be_shared_between_threads_and_shown() {
+    fn public_types_are_send_sync_and_debug() {
         fn of<T: Send + Sync + std::fmt::Debug>() {}
         of::<Config>();
         of::<Endpoint>();
@@ -200,8 +217,10 @@ mod tests {
         #[cfg(feature = "cli")]
         {
             of::<App>();
-            of::<Setting>();
+            of::<Secret>();
+            of::<Setting<String>>();
             of::<Settings>();
+            of::<UsageError>();
         }
     }
 }

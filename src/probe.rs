@@ -82,7 +82,7 @@ impl Probe {
         self.timeout
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends the request and waits for the answer.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Probe {
         result.map_err(|kind| ProbeError { address, endpoint: self.endpoint, kind })
     }
 
-    /// A connection, and the address it leads to.
+    /// Connects, and returns the address it connected to.
     fn connect(&self, clock: &Clock) -> io::Result<(TcpStream, SocketAddr)> {
         let to = |address, deadline| {
             let stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
@@ -117,7 +117,7 @@ impl Probe {
         let (mut usual, mut longest) = ([0; USUAL_HEAD], Vec::new());
         let (mut filled, mut start) = (0, 0);
         loop {
-            // One bound for all heads together: interim ones must not go on for ever.
+            // All heads together have one limit, so that interim answers cannot go on for ever.
             if filled == USUAL_HEAD && longest.is_empty() {
                 longest.extend_from_slice(&usual);
                 longest.resize(MAX_RESPONSE_HEAD, 0);
@@ -160,10 +160,9 @@ impl Probe {
     }
 }
 
-/// Connects to the first address, or where that fails, to the second.
+/// Connects to the first address, or to the second if the first fails.
 ///
-/// A refusal comes at once and leaves the second address nearly all the time. A first address that
-/// says nothing leaves it half.
+/// The first address gets half of the time. If it refuses at once, the second gets nearly all of it.
 fn connect_to_either<T>(
     clock: &Clock,
     first: SocketAddr,
@@ -176,9 +175,9 @@ fn connect_to_either<T>(
     };
     match to(second, clock.deadline) {
         Err(other) if other.kind() != ErrorKind::TimedOut => match error.kind() {
-            // No server is at the second address, so the first was merely slow: it gets the time that is left.
+            // There is no server at the second address, so the first may be slow: it gets the time that is left.
             ErrorKind::TimedOut => to(first, clock.deadline),
-            // The second address says at most that the machine has no IPv6.
+            // The second error may only mean that the machine has no IPv6.
             ErrorKind::ConnectionRefused => Err(error),
             _ => Err(other),
         },
@@ -186,9 +185,9 @@ fn connect_to_either<T>(
     }
 }
 
-/// The head of an answer, once it is complete.
+/// Parses the head of an answer; `None` while it is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<Response<'_>>, ProbeErrorKind> {
-    /// The first byte of the alert that a TLS server sends when a client speaks plainly (RFC 8446 section 5.1).
+    /// The first byte of the alert that a TLS server sends to a client without TLS (RFC 8446 section 5.1).
     const TLS_ALERT: u8 = 0x15;
     response::parse(bytes).map_err(|_| match bytes.first() {
         Some(&TLS_ALERT) => ProbeErrorKind::Tls,
@@ -214,14 +213,14 @@ impl Clock {
     }
 
     fn failure_at(&self, now: Instant, phase: Phase, error: io::Error) -> ProbeErrorKind {
-        /// Some systems end a wait a little before its time.
+        /// Some systems end a wait slightly early.
         const EARLY: Duration = Duration::from_millis(100);
         match (error.kind(), phase) {
             (ErrorKind::TimedOut, _) if self.deadline.saturating_duration_since(now) <= EARLY => {
                 ProbeErrorKind::TimedOut(phase, self.timeout)
             }
-            // The system itself gives up on a connection after a minute or two. Whole seconds are the
-            // same every time.
+            // The system itself gives up on a connection after a minute or two. Whole seconds keep the
+            // message the same every time.
             (ErrorKind::TimedOut, _) => {
                 let time = now.saturating_duration_since(self.start);
                 ProbeErrorKind::TimedOut(phase, Duration::from_secs(time.as_secs()))
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_says_how_long_it_really_took() {
+    fn a_timeout_message_has_the_time_that_really_passed() {
         let clock = Clock::start(Duration::from_secs(3600));
         for (milliseconds, text) in [
             (127_300, "no connection within 127 s"),

@@ -1,14 +1,14 @@
 //! The health server: `bind`, `attach`, `drain`.
 //!
-//! A request walks one way, and comes back as a value:
+//! A request passes through these files from top to bottom, and the answer comes back as a value:
 //!
 //! ```text
 //! acceptor     accepts a connection, and hands it over if it has to wait
-//! room         queues it for a thread; at capacity an idle connection is evicted
+//! room         queues it for a thread; at capacity evicts an idle connection
 //! connection   reads the head, decides, answers, closes
 //! http         parses the head
 //! response     turns the question into a status and a body
-//! validation   knows the verdict, or gets it
+//! validation   has the verdict, or waits for it
 //! connector    is asked
 //! ```
 
@@ -34,13 +34,13 @@ use self::validation::Checks;
 use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::after;
+use crate::event::Event;
 use crate::limits::{ACCEPTORS, BACKOFF, DRAIN_GRACE};
-use crate::log::{Event, Log};
+use crate::log::Log;
 
-/// The health server: listens from [`bind`](HealthServer::bind) on, until it is dropped.
+/// The health server: it listens from [`bind`](HealthServer::bind) until it is drained or dropped.
 ///
-/// Its threads are its own; no call here has to be repeated and none blocks but
-/// [`drain`](HealthServer::drain), which dropping implies.
+/// It runs on threads of its own. Only [`drain`](HealthServer::drain) blocks; dropping the server drains it.
 ///
 /// ```
 /// use baton_health::{BoxError, Config, Connector, Endpoint, HealthServer, Probe};
@@ -71,25 +71,25 @@ pub struct HealthServer {
 }
 
 impl HealthServer {
-    /// Listens on `config.address`. From here on `/live` answers 200, and `/ready` and `/health`
-    /// answer 503 until a connector is [attached](HealthServer::attach).
+    /// Listens on `config.address`. From now on `/live` answers 200. `/ready` and `/health` answer 503 until a
+    /// connector is [attached](HealthServer::attach).
     ///
     /// An unspecified address (`0.0.0.0` or `::`) means all addresses of both IP families, or of IPv4 where
     /// there is no IPv6.
     ///
     /// # Errors
     ///
-    /// What the system says when it cannot listen there, or has no threads; `InvalidInput` for a
-    /// configuration whose limits make no sense, naming the field.
-    pub fn bind(config: Config) -> io::Result<HealthServer> {
+    /// The system's error if it cannot listen there or start a thread. `InvalidInput`, naming the field, if a
+    /// limit in `config` makes no sense.
+    pub fn bind(mut config: Config) -> io::Result<HealthServer> {
         config.check()?;
+        config.max_connections = capacity(config.max_connections);
         let log = Log(config.on_event.clone());
         let listeners = Listeners::bind(config.address)?;
         let stopper = listeners.stopper()?;
-        // One acceptor for each of two sockets, or two for one.
-        let acceptors = ACCEPTORS.max(listeners.sockets.len());
+        let acceptors = ACCEPTORS * listeners.sockets.len();
         let checks = Checks::new(&config, log.clone());
-        let room = Room::new(capacity(config.max_connections), acceptors);
+        let room = Room::new(config.max_connections, acceptors, evict);
         let service = Arc::new(Service::new(room, checks, log, config.request_timeout));
         let server = HealthServer {
             service,
@@ -100,7 +100,7 @@ impl HealthServer {
         };
         for (started, socket) in listeners.sockets.iter().cycle().take(acceptors).enumerate() {
             if let Err(error) = server.service.start_acceptor(Arc::clone(socket)) {
-                // Dropping the server waits for its acceptors, but not for those that never started.
+                // The room has counted all acceptors. Dropping the server must not wait for the missing ones.
                 (started..acceptors).for_each(|_| server.service.room.acceptor_left());
                 return Err(error);
             }
@@ -109,27 +109,28 @@ impl HealthServer {
         Ok(server)
     }
 
-    /// The address the server really listens on: with the port that was free, if port 0 was asked for; and
-    /// `::` if it listens on all addresses of both IP families.
+    /// The address the server listens on. For port 0 it has the port that the system chose. It is `::` if the
+    /// server listens on all addresses of both IP families.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on `connector` answers for `/health` and `/ready`. One attached before is forgotten, with
-    /// its verdict; requests that wait for it ask the new connector instead.
+    /// Makes `connector` answer `/health` and `/ready` from now on. It replaces an earlier connector and its
+    /// verdict. Requests that wait for the earlier connector ask the new one instead.
     pub fn attach(&self, connector: Arc<dyn Connector>) {
         self.service.checks.attach(connector);
     }
 
-    /// From now on `/ready` answers 503, so that no new work is sent here; nothing else changes.
+    /// Makes `/ready` answer 503 from now on, so that no new work is sent here. Nothing else changes.
     pub fn refuse_ready(&self) {
         self.service.checks.refuse_ready();
     }
 
-    /// Finishes: `/ready` fails, new connections are refused, answers under way are delivered, for at most
-    /// [`Config::drain_timeout`]. Idle connections are closed. A `validate` that hangs keeps its thread, and
-    /// delays nothing.
+    /// Shuts the server down, in at most [`Config::drain_timeout`]. `/ready` fails, new connections are refused,
+    /// idle connections are closed, and answers under way are delivered. Clients that wait for a `validate` that
+    /// hangs get 503 just before the time is up; its thread is left behind. A `ready` that hangs keeps its thread
+    /// and its client's connection.
     ///
     /// Further calls return at once.
     pub fn drain(&self) {
@@ -143,21 +144,22 @@ impl HealthServer {
         let service = &*self.service;
         service.checks.refuse_ready();
         service.room.close();
-        self.stop_accepting(deadline);
-        // Those who wait for a verdict are answered before the time is up.
+        // Requests that wait for a verdict must be answered before the time is up.
         let now = Instant::now();
         service.checks.give_up_at(deadline.checked_sub(DRAIN_GRACE).unwrap_or(now));
+        self.stop_accepting(deadline);
+        let now = Instant::now();
         let idle = service.room.wait_for_idle(deadline.min(now + DRAIN_GRACE));
-        idle.iter().for_each(|connection| evict(connection));
+        idle.iter().for_each(evict);
         service.room.wait_until_empty(deadline);
     }
 
-    /// Ends the acceptors.
+    /// Makes the system refuse new connections, and ends the acceptors.
     fn stop_accepting(&self, deadline: Instant) {
         if self.stopper.shut_down() {
             return;
         }
-        // An acceptor that is busy misses a poke, so there may have to be another one.
+        // A busy acceptor can miss a poke, so this pokes until all acceptors have ended.
         while !self.service.room.wait_for_acceptors(Duration::ZERO) && Instant::now() < deadline {
             self.stopper.poke(DRAIN_GRACE);
             self.service.room.wait_for_acceptors(BACKOFF);
@@ -171,12 +173,12 @@ impl Drop for HealthServer {
     }
 }
 
-/// The places for connections, where the author allows `max_connections` and the system so many descriptors.
+/// The number of places for connections: `max_connections`, or fewer if the process may have few descriptors.
 fn capacity(max_connections: usize) -> usize {
     #[cfg(unix)]
     if let Some(limit) = crate::sys::descriptor_limit() {
         use crate::limits::RESERVED_DESCRIPTORS;
-        return max_connections.min(limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 4).max(2));
+        return max_connections.min(limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 4).max(4));
     }
     max_connections
 }

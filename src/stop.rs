@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
 
-/// A request to finish, which a loop waits on between two rounds of its work.
+/// A request to finish. A loop waits on it between two rounds of its work.
 ///
-/// Clones share one request; it cannot be taken back.
+/// Clones share one request. It cannot be taken back.
 ///
 /// ```
 /// use baton_health::Stop;
@@ -27,7 +27,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Requests it: every wait on a clone, now or later, ends.
+    /// Makes the request: every wait on any clone ends, now and later.
     pub fn request(&self) {
         let (requested, changed) = &*self.shared;
         *requested.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -41,7 +41,7 @@ impl Stop {
         drop(changed.wait_while(guard, |requested| !*requested));
     }
 
-    /// Waits until the request comes, for `timeout` at most, and says whether it came.
+    /// Waits until the request comes, for `timeout` at most. Returns whether it came.
     #[must_use = "false means that the time is up and the work goes on"]
     pub fn wait_for(&self, timeout: Duration) -> bool {
         let (requested, changed) = &*self.shared;
@@ -50,7 +50,7 @@ impl Stop {
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Whether the request has come: what a long round of work looks at now and then.
+    /// Whether the request has come. A long round of work can check it from time to time.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,5 +1,5 @@
-//! What threads share and wait with, and the clock they wait by: std's. The model checker in `model/`
-//! compiles the files that use it with a module of its own in this place.
+//! Std's locks, condition variables, atomics and clock. The model checker in `model/` compiles the files that
+//! use them with a module of its own instead of this one.
 
 pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};

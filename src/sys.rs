@@ -1,4 +1,4 @@
-//! The only unsafe code: what the C library has and std has no words for.
+//! The only unsafe code of the library: calls of the C library that std does not offer.
 #![allow(unsafe_code, reason = "std has no signals, no poll, and no standard output without a buffer")]
 
 use std::ffi::{c_int, c_short};
@@ -11,7 +11,7 @@ use crate::deadline::{left, milliseconds};
 pub(crate) const STDOUT: c_int = 1;
 pub(crate) const STDERR: c_int = 2;
 
-/// What a pipe takes in one piece, and has room for when it has any (POSIX: at least 512 bytes).
+/// Bytes that a pipe takes in one piece. A pipe that is writable has room for them (POSIX: at least 512).
 pub(crate) const PIPE_BUF: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 4096 } else { 512 };
 
 #[repr(C)]
@@ -30,8 +30,16 @@ type FileCount = std::ffi::c_uint;
 unsafe extern "C" {
     fn write(descriptor: c_int, bytes: *const u8, count: usize) -> isize;
     fn poll(files: *mut PollFd, count: FileCount, milliseconds: c_int) -> c_int;
+    #[cfg(feature = "cli")]
+    fn ioctl(descriptor: c_int, request: Request, ...) -> c_int;
     fn sysconf(name: c_int) -> std::ffi::c_long;
 }
+
+/// The type of `ioctl`'s request; musl has an `int`.
+#[cfg(all(feature = "cli", target_env = "musl"))]
+type Request = c_int;
+#[cfg(all(feature = "cli", not(target_env = "musl")))]
+type Request = std::ffi::c_ulong;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 unsafe extern "C" {
@@ -39,15 +47,15 @@ unsafe extern "C" {
     fn listen(socket: c_int, backlog: c_int) -> c_int;
 }
 
-/// Writes some of `bytes`, and returns how many; `None` is an error, which the system remembers.
+/// Writes some of `bytes` and returns how many. `None` is an error, for `io::Error::last_os_error`.
 pub(crate) fn write_some(descriptor: c_int, bytes: &[u8]) -> Option<usize> {
     // SAFETY: the pointer and the length are those of a slice. A descriptor that is not open is an
     // error of the call.
     usize::try_from(unsafe { write(descriptor, bytes.as_ptr(), bytes.len()) }).ok()
 }
 
-/// Waits until `descriptor` takes [`PIPE_BUF`] bytes without blocking, or has an error that a write will tell.
-/// After `deadline` it looks once.
+/// Waits until `descriptor` takes [`PIPE_BUF`] bytes without blocking, or has an error that a write will
+/// return. After `deadline` it checks once.
 ///
 /// # Errors
 ///
@@ -65,7 +73,7 @@ pub(crate) fn wait_writable(descriptor: c_int, deadline: Instant) -> io::Result<
     })
 }
 
-/// Calls `wait` with what is left until `deadline`, in milliseconds, as often as a signal interrupts it.
+/// Calls `wait` with the milliseconds left until `deadline`, and again after each interruption by a signal.
 fn retry_interrupted(deadline: Instant, mut wait: impl FnMut(c_int) -> io::Result<bool>) -> io::Result<()> {
     loop {
         let timeout = left(deadline).map_or(0, |left| c_int::try_from(milliseconds(left).saturating_add(1)).unwrap_or(c_int::MAX));
@@ -73,14 +81,14 @@ fn retry_interrupted(deadline: Instant, mut wait: impl FnMut(c_int) -> io::Resul
             Ok(true) => return Ok(()),
             Ok(false) if timeout < c_int::MAX => return Err(ErrorKind::TimedOut.into()),
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-            // However often a signal comes, the deadline holds.
+            // The deadline must hold even if signals keep interrupting the wait.
             Err(_) if timeout == 0 => return Err(ErrorKind::TimedOut.into()),
             _ => {}
         }
     }
 }
 
-/// Writes all of `bytes`, without a buffer and not beyond `deadline`, and returns how many were written.
+/// Writes all of `bytes` without a buffer, until `deadline`. Returns how many were written.
 pub(crate) fn write_until(descriptor: c_int, bytes: &[u8], deadline: Instant) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest @ [_, ..]) = bytes.get(written..) {
@@ -99,7 +107,25 @@ pub(crate) fn write_until(descriptor: c_int, bytes: &[u8], deadline: Instant) ->
     (written, Ok(()))
 }
 
-/// The number of descriptors this process may have, where the system says so.
+/// The columns of a terminal. `None` if the descriptor is none, or if this system's `ioctl` number is unknown.
+#[cfg(feature = "cli")]
+pub(crate) fn columns(descriptor: c_int) -> Option<usize> {
+    const NARROWEST: u16 = 40;
+    let request: Request =
+        if cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))) {
+            0x5413
+        } else if cfg!(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd")) {
+            0x4008_7468
+        } else {
+            return None;
+        };
+    let mut size = [0_u16; 4];
+    // SAFETY: the answer is four 16-bit numbers: rows, columns and two that are not used.
+    let known = unsafe { ioctl(descriptor, request, &raw mut size) } == 0;
+    (known && size[1] >= NARROWEST).then_some(size[1].into())
+}
+
+/// The number of descriptors that this process may have, if the system has such a limit.
 pub(crate) fn descriptor_limit() -> Option<usize> {
     const SC_OPEN_MAX: c_int = if cfg!(any(target_os = "linux", target_os = "solaris", target_os = "illumos")) { 4 } else { 5 };
     if cfg!(target_os = "android") {
@@ -109,9 +135,9 @@ pub(crate) fn descriptor_limit() -> Option<usize> {
     usize::try_from(unsafe { sysconf(SC_OPEN_MAX) }).ok()
 }
 
-/// Gives a listening socket a longer backlog, and with `defer` has the system accept a connection only when
-/// its client has sent something, or has been silent for about a second. Where the system knows neither, the
-/// server works without.
+/// Gives a listening socket a longer backlog. With `defer` the system hands over a connection only when its
+/// client has sent something or has been silent for about a second. Errors are ignored, since the server works
+/// without both.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn tune_listener(socket: &std::net::TcpListener, backlog: c_int, defer: bool) {
     use std::os::fd::AsRawFd;
@@ -139,13 +165,13 @@ pub(crate) mod signal {
     /// At least a `sigset_t`: the largest, Linux's, has 128 bytes.
     type SignalSet = [u64; 16];
 
-    /// A signal's handler: a function, or one of the two numbers that are none.
+    /// A signal's handler: a function, or one of the special numbers below.
     type Handler = usize;
     const SIG_IGN: Handler = 1;
     const SIG_ERR: Handler = usize::MAX;
 
-    // `signal` restarts interrupted calls, as `sigaction` with SA_RESTART does, and unlike `struct sigaction`
-    // it looks the same everywhere. On illumos it takes the handler away when it is called: a second signal
+    // `signal` restarts interrupted calls, as `sigaction` with SA_RESTART does. Unlike `struct sigaction` it
+    // is the same on every system. On illumos it removes the handler after one signal, so a second signal
     // always ends the process there.
     unsafe extern "C" {
         fn signal(number: c_int, handler: Handler) -> Handler;
@@ -155,8 +181,8 @@ pub(crate) mod signal {
         fn _exit(code: c_int) -> !;
     }
 
-    /// Has `handler` called for that signal, and says whether the signal was ignored before. A handler may call
-    /// only async-signal-safe functions (POSIX.1-2017 section 2.4.3): of those here, `write_some` and `exit_at_once`.
+    /// Installs `handler` for a signal, and returns whether the signal was ignored before. A handler may call only
+    /// async-signal-safe functions (POSIX.1-2017 section 2.4.3): in this file, `write_some` and `exit_at_once`.
     pub(crate) fn handle(number: c_int, handler: extern "C" fn(c_int)) -> io::Result<bool> {
         // SAFETY: the handler is a function that lives for ever.
         match unsafe { signal(number, handler as Handler) } {
@@ -165,17 +191,17 @@ pub(crate) mod signal {
         }
     }
 
-    /// Has that signal ignored. A signal that does not exist is ignored as it is.
+    /// Ignores a signal. This does nothing for a signal that does not exist.
     pub(crate) fn ignore(number: c_int) {
         // SAFETY: it takes any number.
         unsafe { signal(number, SIG_IGN) };
     }
 
-    /// Sent for a write beyond `RLIMIT_FSIZE`. Where it is ignored, the write fails instead.
+    /// The signal for a write beyond `RLIMIT_FSIZE`. If it is ignored, the write fails instead.
     pub(crate) const SIGXFSZ: c_int =
         if cfg!(any(target_arch = "mips", target_arch = "mips64", target_os = "illumos", target_os = "solaris")) { 31 } else { 25 };
 
-    /// Lets these signals through to this thread and those it starts, whatever the parent process blocked.
+    /// Unblocks these signals for this thread and the threads it starts. The parent process may have blocked them.
     pub(crate) fn unblock(numbers: &[c_int]) {
         const SIG_UNBLOCK: c_int =
             if cfg!(all(any(target_os = "linux", target_os = "android"), not(any(target_arch = "mips", target_arch = "mips64")))) {
@@ -194,7 +220,7 @@ pub(crate) mod signal {
         }
     }
 
-    /// Ends the process, now: nothing is flushed, dropped or waited for.
+    /// Ends the process at once: it flushes nothing, drops nothing and waits for nothing.
     pub(crate) fn exit_at_once(code: c_int) -> ! {
         // SAFETY: it takes any code, and never returns.
         unsafe { _exit(code) }

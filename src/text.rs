@@ -1,7 +1,7 @@
 //! Text for people: digits, escapes for a terminal, and a bound on length.
 
-/// The start of `text` that fits into `max` bytes together with the mark of a cut, and that mark, which
-/// is empty if nothing was cut.
+/// Cuts `text` so that it fits into `max` bytes with the mark of the cut. Returns both parts; the mark is
+/// empty if nothing was cut.
 pub(crate) fn bounded(text: &str, max: usize) -> (&str, &'static str) {
     const CUT: &str = "...";
     if text.len() <= max {
@@ -14,7 +14,7 @@ pub(crate) fn bounded(text: &str, max: usize) -> (&str, &'static str) {
     (text.get(..end).unwrap_or_default(), CUT)
 }
 
-/// Writes foreign bytes for a terminal: in one line, with control characters escaped.
+/// Writes untrusted bytes for a terminal, in one line and with control characters escaped.
 pub(crate) fn escape_for_terminal(out: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_texts_are_cut_between_characters_and_say_so() {
+    fn long_texts_are_cut_between_characters_and_marked() {
         for (input, max, expected) in [
             ("abcdef", 6, ("abcdef", "")),
             ("abcdefg", 6, ("abc", "...")),

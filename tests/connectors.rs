@@ -169,7 +169,7 @@ fn myconnector_takes_no_part_of_a_list_for_the_whole() {
 fn myconnector_does_not_start_without_what_it_needs() {
     let directory = Directory::start();
     let outcome = run(myconnector(&directory).env_remove("BATON_TOKEN"));
-    assert_eq!(outcome.complaint(), "baton-myconnector: BATON_TOKEN is required (see --help)");
+    assert_eq!(outcome.complaint(), "baton-myconnector: BATON_TOKEN or BATON_TOKEN_FILE is required (see --help)");
     let mut outcome = run(example("baton-myconnector", ["--help"]).env("BATON_TOKEN", SECRET));
     assert!(outcome.code == Some(0) && !outcome.stdout.contains(SECRET) && outcome.stdout.contains("BATON_TOKEN"));
     outcome = run(myconnector(&directory).env("BATON_TOKEN", "wrong-secret"));
@@ -194,6 +194,8 @@ fn a_program_of_its_own_embeds_server_and_probe() {
     let socket: SocketAddr = address.parse().expect("an address");
 
     assert_eq!((client::get(socket, "/ready").status, client::get(socket, "/live").status), (503, 200));
+    // Listening comes before the connector is attached.
+    until("the connector's own word", || client::get(socket, "/ready").body.contains("no line yet").then_some(()));
     writeln!(stdin, "40").expect("it reads");
     until("the first line", || (client::get(socket, "/ready").status == 200).then_some(()));
     probe().succeeded_with("healthy\nready\nalive\n");
@@ -215,8 +217,8 @@ fn a_program_of_its_own_embeds_server_and_probe() {
 #[test]
 fn a_connector_beside_an_async_runtime_ends_when_it_succeeds_fails_or_is_asked_to() {
     for (arguments, expected, code) in [
-        (&["--rounds=2"][..], &["connected", "synced", "synced", "finished"][..], 0),
-        (&["--rounds=1", "--fail"], &["connected", "synced", "failed"], 1),
+        (&["--rounds=2"][..], &["health check is off", "connected", "synced", "synced", "finished"][..], 0),
+        (&["--rounds=1", "--fail"], &["health check is off", "connected", "synced", "failed"], 1),
         (&["--fail", "--health-check", "--health-check-port=0"], &["listening", "connected", "failed"], 1),
     ] {
         let mut connector = Daemon::start(&mut example("async_runtime", arguments.iter().copied()));

@@ -1,264 +1,285 @@
-//! What a command line asks for: the one table of settings, read from arguments and environment,
-//! which are passed in.
+//! What a command line asks for, read from arguments and environment, which are passed in.
 
-use std::borrow::Cow;
-use std::ffi::{OsStr, OsString};
-use std::mem;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use lexopt::{Arg, Error, Parser};
 
-use crate::cli::setting::{Kind, Scope, Setting, Source, shown};
-use crate::cli::settings::Settings;
+use super::found::Found;
+use super::mistakes::{SEE_HELP, invalid, printable, unexpected, unknown_flag};
+use super::row::{Default, Environment, Kind, Row, Scope, Source};
+use super::settings::Settings;
+use super::table::{BIND_ADDRESS, ENDPOINT, HEALTH_CHECK, LOG_FORMAT, LOG_LEVEL, PORT, TIMEOUT, Table};
+use super::value::{boolean, duration, level};
+use crate::config::DEFAULT_PROBE_TIMEOUT;
 use crate::endpoint::Endpoint;
+use crate::event::Level;
+use crate::log::Format;
 use crate::probe::Probe;
-
-const HEALTH_CHECK: &str = "health-check";
-const PORT: &str = "health-check-port";
-const BIND_ADDRESS: &str = "health-check-bind-address";
-const ENDPOINT: &str = "endpoint";
-const TIMEOUT: &str = "timeout";
-
-/// The probe's longest timeout in seconds: an hour is more than any orchestrator waits.
-const MAX_TIMEOUT: u64 = 3600;
-
-/// The rows that every connector has.
-const OWN_ROWS: [Setting; 5] = [
-    Setting::flag(HEALTH_CHECK).help("Enable the health check server").scope(Scope::Server),
-    Setting::new(PORT, "PORT", "8081").range(0..=65535).help("Port; the server takes any free one for 0").scope(Scope::Both),
-    Setting::new(BIND_ADDRESS, "ADDRESS", "127.0.0.1").kind(Kind::Address).help("An IP address or localhost").scope(Scope::Both),
-    Setting::new(ENDPOINT, "ENDPOINT", "health")
-        .kind(Kind::Endpoint)
-        .help("What to ask: health, ready or live")
-        .scope(Scope::Probe),
-    Setting::new(TIMEOUT, "SECONDS", "5").range(1..=MAX_TIMEOUT).help("How long to wait for the answer").scope(Scope::Probe),
-];
 
 /// What a command line asks for.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(super) enum Command {
     Help,
     Version,
     /// Ask a running connector: how, what, and for how long.
     Probe(Probe, Endpoint, Duration),
-    /// Run the connector; with the address of its health check server, if it is enabled.
-    Run(Settings, Option<SocketAddr>),
+    Run(Run),
 }
 
-/// All rows, the connector's own and those that every connector has.
-pub(crate) struct Table(Vec<Setting>);
+/// Run the connector.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) settings: Settings,
+    /// Where the health check server listens, if it is enabled.
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) level: Level,
+    /// By whether standard error is a terminal, if it is not given.
+    pub(super) format: Option<Format>,
+}
+
+/// A flag as it was given.
+struct Given {
+    name: &'static str,
+    value: OsString,
+}
 
 impl Table {
-    /// # Errors
-    ///
-    /// A name that is taken, or a default that is not allowed: the author's mistake, for the author to see.
-    pub(crate) fn new(mut rows: Vec<Setting>) -> Result<Table, String> {
-        let own = rows.len();
-        rows.extend_from_slice(&OWN_ROWS);
-        for (place, row) in rows.iter().enumerate().take(own) {
-            // Variables are made from names: other characters would make two names one variable.
-            if row.name.starts_with('-')
-                || row.name.ends_with('-')
-                || !row.name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-            {
-                return Err(["the name of setting --", row.name, " may contain only a-z, 0-9 and \"-\" between them"].concat());
-            }
-            if rows.iter().skip(place + 1).any(|other| other.name == row.name) || matches!(row.name, "help" | "version" | "") {
-                return Err(["the name of setting --", row.name, " is taken"].concat());
-            }
-            if row.default.is_some_and(|default| !row.allows(default)) {
-                return Err(["the default of setting --", row.name, " is not ", &row.allowed()].concat());
-            }
-        }
-        Ok(Table(rows))
-    }
-
     /// What the arguments and the environment ask for. An error is the one line to show.
-    pub(crate) fn parse(&self, mut arguments: Parser, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command, String> {
-        let mut given = Vec::new();
+    pub(super) fn parse(&self, mut arguments: Parser, environment: Environment<'_>) -> Result<Command, String> {
+        let mut given: Vec<Given> = Vec::new();
         let mut probe = false;
+        let mut switch_before = None;
         loop {
             let argument = match arguments.next() {
                 Ok(Some(argument)) => argument,
                 Ok(None) => break,
                 Err(Error::UnexpectedValue { option, .. }) => {
-                    return Err(usage_error("unexpected value for ", option.as_ref(), SEE_HELP));
+                    return Err(["unexpected value for ", &printable(option.as_ref()), SEE_HELP].concat());
                 }
-                Err(_) => return Err("invalid arguments (see --help)".into()),
+                Err(_) => return Err(["invalid arguments", SEE_HELP].concat()),
             };
-            let name = match argument {
-                Arg::Short('h') | Arg::Long("help") => return takes_no_value(&mut arguments, "--help", Command::Help),
-                Arg::Short('V') | Arg::Long("version") => return takes_no_value(&mut arguments, "--version", Command::Version),
+            let row = match argument {
+                Arg::Long("help") => return takes_no_value(&mut arguments, "--help", Command::Help),
+                Arg::Long("version") => return takes_no_value(&mut arguments, "--version", Command::Version),
+                Arg::Short(letter @ ('h' | 'v' | 'V')) => return self.help_or_version(&mut arguments, letter),
                 Arg::Value(value) if !probe && value == HEALTH_CHECK => {
                     probe = true;
+                    switch_before = None;
                     continue;
                 }
-                Arg::Value(value) if probe => return Err(usage_error("unexpected argument \"", &value, "\" (see --help)")),
-                Arg::Value(value) => return Err(usage_error("unknown subcommand \"", &value, "\" (valid: health-check)")),
-                Arg::Short(c) => return Err(usage_error("unknown flag -", c.encode_utf8(&mut [0; 4]).as_ref(), SEE_HELP)),
-                Arg::Long(name) => name,
+                Arg::Value(value) if !probe && value == "help" => return Ok(Command::Help),
+                Arg::Value(value) => return Err(unexpected(&value, probe, switch_before)),
+                Arg::Short(letter) => match self.letter(letter) {
+                    Some(row) => (row, false),
+                    None => return Err(unknown_flag(&self.rows, "-", letter.encode_utf8(&mut [0; 4]).as_ref())),
+                },
+                Arg::Long(name) => match self.flag(name, probe) {
+                    Some(found) => found,
+                    None => return Err(unknown_flag(&self.rows, "--", name.as_ref())),
+                },
             };
-            let Some(row) = self.0.iter().find(|row| row.name == name && row.kind != Kind::Secret) else {
-                return Err(usage_error("unknown flag --", name.as_ref(), SEE_HELP));
-            };
+            let (row, is_file) = row;
+            switch_before = None;
             let value = match row.kind {
                 // A switch takes only a value that is attached: the next argument is not its own.
-                Kind::Flag => arguments.optional_value().unwrap_or_else(|| "true".into()),
-                _ => arguments.value().map_err(|_| ["--", row.name, " needs a value: ", &row.allowed()].concat())?,
+                Kind::Switch => arguments.optional_value().unwrap_or_else(|| {
+                    switch_before = Some(row.name);
+                    "true".into()
+                }),
+                _ => arguments.value().map_err(|_| needs_a_value(row, is_file))?,
             };
-            given.push((row.name, row.checked(value, Source::Flag)?));
+            given.push(Given { name: row.name, value });
         }
-        self.resolve(given, probe, environment)
+        if probe { self.probe(&given, environment) } else { self.run(&given, environment) }
     }
 
-    /// Puts together what was given: flag, else variable, else default.
-    fn resolve(
-        &self,
-        mut given: Vec<(&'static str, String)>,
-        probe: bool,
-        environment: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Command, String> {
-        let mut settings = Settings::default();
-        for &row in &self.0 {
-            // The last one wins.
-            let flag = given.iter_mut().rev().find(|(name, _)| *name == row.name).map(|(_, text)| mem::take(text));
-            let read = match row.scope {
-                Scope::Both => true,
-                Scope::Probe => probe,
-                Scope::Connector | Scope::Server => !probe,
-            };
-            if !read {
-                if flag.is_some() && row.scope == Scope::Probe {
-                    return Err(["--", row.name, " belongs to health-check", SEE_HELP].concat());
-                }
-                continue;
+    fn help_or_version(&self, arguments: &mut Parser, letter: char) -> Result<Command, String> {
+        match arguments.optional_value() {
+            None if letter == 'h' => Ok(Command::Help),
+            None => Ok(Command::Version),
+            Some(rest) => {
+                let mut text = OsString::from(&*letter.encode_utf8(&mut [0; 4]));
+                text.push(rest);
+                Err(unknown_flag(&self.rows, "-", &text))
             }
-            let variable = row.variable();
-            let (text, source) = if let Some(text) = flag {
-                (text.into(), Source::Flag)
-            } else if let Some(value) = variable.as_deref().and_then(environment).filter(|value| !value.is_empty()) {
-                (row.checked(value, Source::Variable)?.into(), Source::Variable)
-            } else if let Some(default) = row.default {
-                (Cow::Borrowed(default), Source::Default)
-            } else {
-                let (dashes, flag, or) = if row.kind == Kind::Secret { ("", "", "") } else { ("--", row.name, " or ") };
-                return Err([dashes, flag, or, &variable.unwrap_or_default(), " is required", SEE_HELP].concat());
-            };
-            if probe && row.name == PORT && text == "0" {
-                return Err(row.invalid(source, OsStr::new(&*text), "expected the port the server listens on, from 1 to 65535"));
-            }
-            settings.push(row, text, source);
         }
+    }
+
+    fn probe(&self, given: &[Given], environment: Environment<'_>) -> Result<Command, String> {
+        let settings = self.resolve(given, true, environment)?;
+        let endpoint = Endpoint::from_name(settings.text(ENDPOINT)).unwrap_or_default();
+        let timeout = duration(settings.text(TIMEOUT)).unwrap_or(DEFAULT_PROBE_TIMEOUT);
         let address = settings.socket_address(BIND_ADDRESS, PORT);
-        if !probe {
-            let enabled = settings.is_set(HEALTH_CHECK);
-            return Ok(Command::Run(settings, enabled.then_some(address)));
-        }
-        let endpoint = Endpoint::from_name(settings.get(ENDPOINT)).unwrap_or_default();
-        let timeout = Duration::from_secs(settings.number(TIMEOUT));
         Ok(Command::Probe(Probe::new(address).endpoint(endpoint).timeout(timeout), endpoint, timeout))
     }
 
-    /// What `--help` shows.
-    #[cold]
-    pub(crate) fn help(&self, program: &str, version: &str, about: &str) -> String {
-        let gap = if about.is_empty() { "\n" } else { "\n\n" };
-        let mut out = [
-            program,
-            " ",
-            version,
-            "\n",
-            about,
-            gap,
-            "Usage:\n  ",
-            program,
-            " [FLAGS]                run the connector\n  ",
-            program,
-            " health-check [FLAGS]   ask a running connector how it is\n",
-        ]
-        .concat();
-        for (title, scope) in [
-            ("Connector", Scope::Connector),
-            ("Health check server", Scope::Server),
-            ("Where it listens, and health-check asks", Scope::Both),
-            ("health-check", Scope::Probe),
-        ] {
-            let rows = self.0.iter().filter(|row| row.scope == scope);
-            for (count, row) in rows.enumerate() {
-                if count == 0 {
-                    out.extend(["\n", title, ":\n"]);
+    fn run(&self, given: &[Given], environment: Environment<'_>) -> Result<Command, String> {
+        let settings = self.resolve(given, false, environment)?;
+        let format = match settings.text(LOG_FORMAT) {
+            "" => None,
+            "json" => Some(Format::Json),
+            _ => Some(Format::Text),
+        };
+        let level = level(settings.text(LOG_LEVEL)).unwrap_or(Level::Info);
+        let enabled = boolean(settings.text(HEALTH_CHECK)) == Some(true);
+        let listen = enabled.then(|| settings.socket_address(BIND_ADDRESS, PORT));
+        Ok(Command::Run(Run { settings, listen, level, format }))
+    }
+
+    /// Puts together what was given: flag, else variable, else default.
+    fn resolve(&self, given: &[Given], probe: bool, environment: Environment<'_>) -> Result<Settings, String> {
+        self.check(given, probe)?;
+        let mut settings = Settings::default();
+        let mut missing = Vec::new();
+        for row in &self.rows {
+            let read = match row.scope {
+                Scope::Both => true,
+                Scope::Probe => probe,
+                Scope::Connector | Scope::Server | Scope::Log => !probe,
+            };
+            if !read {
+                continue;
+            }
+            match find(row, given, environment)? {
+                Some((text, source)) => {
+                    if probe && row.name == PORT && text == "0" {
+                        return Err(invalid(row, source, &text, "expected the port the server listens on, from 1 to 65535"));
+                    }
+                    settings.push(Found { row: *row, text, source });
                 }
-                row.help_line(&mut out);
+                None => missing.push(row),
             }
         }
-        out.push_str(
-            "\nOther:\n  -h, --help\n      Show this\n  -V, --version\n      Show the version\n\n\
-             A flag beats its variable, a variable its default. An empty variable counts as unset.\n\
-             Of a flag that is given twice the last value is used; each has to be valid.\n\n\
-             Exit codes of health-check:\n  \
-             0  the answer was HTTP 200\n  \
-             1  any other answer, no connection, no answer in time, or bad usage\n\n\
-             Exit codes of the connector:\n  \
-             0  it finished, or was asked to (SIGTERM, SIGINT, SIGHUP)\n  \
-             1  it failed, or bad usage\n",
-        );
-        out
+        if missing.is_empty() { Ok(settings) } else { Err(required(&missing)) }
     }
+
+    /// Whether every flag has an allowed value, and belongs to what is run.
+    fn check(&self, given: &[Given], probe: bool) -> Result<(), String> {
+        for flag in given {
+            let Some((row, is_file)) = self.flag(flag.name, probe).or_else(|| self.secret(flag.name)) else { continue };
+            if row.scope == Scope::Probe && !probe {
+                return Err(["--", row.name, " belongs to health-check", SEE_HELP].concat());
+            }
+            let problem = if is_file { None } else { row.problem(&flag.value, Source::Flag) };
+            if let Some(problem) = problem {
+                return Err(invalid(row, Source::Flag, &flag.value, &problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn secret(&self, name: &str) -> Option<(&Row, bool)> {
+        self.rows.iter().find(|row| row.kind == Kind::Secret && row.name == name).map(|row| (row, true))
+    }
+}
+
+/// What a setting is, and where that comes from; nothing for one that is required and was not given.
+fn find(row: &Row, given: &[Given], environment: Environment<'_>) -> Result<Option<(OsString, Source)>, String> {
+    let mut flag: Option<OsString> = None;
+    // A probe's own row may have the name of one of the connector's, but only one of them is read.
+    for other in given.iter().filter(|flag| flag.name == row.name) {
+        match &mut flag {
+            Some(list) if row.kind == Kind::List => {
+                list.push(",");
+                list.push(&other.value);
+            }
+            _ => flag = Some(other.value.clone()),
+        }
+    }
+    if let Some(find) = row.secret {
+        if let Some(found) = find(row, flag.as_deref(), environment)? {
+            return Ok(Some(found));
+        }
+    } else if let Some(flag) = flag {
+        return Ok(Some((flag, Source::Flag)));
+    } else if let Some(value) = row.variable().as_deref().and_then(environment).filter(|value| !value.is_empty()) {
+        return match row.problem(&value, Source::Variable) {
+            None => Ok(Some((value, Source::Variable))),
+            Some(problem) => Err(invalid(row, Source::Variable, &value, &problem)),
+        };
+    }
+    Ok(match row.default_text() {
+        Some(text) => Some((text.into_owned().into(), Source::Default)),
+        None if row.default == Default::Required => None,
+        None => Some((OsString::new(), Source::Absent)),
+    })
+}
+
+#[cold]
+fn required(missing: &[&Row]) -> String {
+    let names: Vec<String> = missing
+        .iter()
+        .map(|row| {
+            let variable = row.variable().unwrap_or_default();
+            match row.kind {
+                Kind::Secret => [&*variable, " or ", &variable, "_FILE"].concat(),
+                _ => ["--", row.name, " or ", &variable].concat(),
+            }
+        })
+        .collect();
+    match &*names {
+        [name] => [name, " is required", SEE_HELP].concat(),
+        _ => ["required: ", &names.join("; "), SEE_HELP].concat(),
+    }
+}
+
+#[cold]
+fn needs_a_value(row: &Row, is_file: bool) -> String {
+    let end = if is_file { "-file" } else { "" };
+    ["--", row.name, end, " needs a value: --", row.name, end, "=", row.placeholder].concat()
 }
 
 /// `--help` and `--version` take no value.
 fn takes_no_value(arguments: &mut Parser, flag: &str, command: Command) -> Result<Command, String> {
     match arguments.optional_value() {
         None => Ok(command),
-        Some(value) => Err([flag, &usage_error(" takes no value: \"", &value, "\" (see --help)")].concat()),
+        Some(value) => Err([flag, " takes no value: \"", &printable(&value), "\"", SEE_HELP].concat()),
     }
-}
-
-const SEE_HELP: &str = " (see --help)";
-
-/// The one line about an argument.
-fn usage_error(before: &str, argument: &OsStr, after: &str) -> String {
-    [before, &shown(argument), after].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::found::Secret;
+    use crate::cli::setting::Setting;
+    use crate::config::Config;
 
-    type Given<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
+    type Line<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
 
-    fn table(own: Vec<Setting>) -> Table {
-        Table::new(own).unwrap_or_else(|problem| panic!("{problem}"))
+    const COLOR: Setting<String> = Setting::text("color", "NAME").default("blue");
+    const PAGE_SIZE: Setting<u64> = Setting::number("page-size", "COUNT").range(1..=1000).default(100);
+    const DRY_RUN: Setting<bool> = Setting::switch("dry-run");
+    const DOMAIN: Setting<String> = Setting::text("domain", "HOST");
+    const TOKEN: Setting<Secret> = Setting::secret("token").help("What to sign in with");
+
+    fn table(own: &[Row]) -> Table {
+        Table::new(own, &Config::default()).unwrap_or_else(|problem| panic!("{problem}"))
     }
 
-    /// A connector with one setting of each kind.
     fn connector() -> Table {
-        table(vec![
-            Setting::new("color", "NAME", "blue"),
-            Setting::new("page-size", "COUNT", "100").range(1..=1000),
-            Setting::flag("dry-run"),
-        ])
+        table(&[COLOR.row, PAGE_SIZE.row, DRY_RUN.row])
     }
 
-    fn parse(table: &Table, (arguments, variables): Given<'_>) -> Result<Command, String> {
+    fn parse(table: &Table, (arguments, variables): Line<'_>) -> Result<Command, String> {
         let environment = |name: &str| {
-            assert!(name.starts_with("BATON_"), "the variable {name:?} is looked up");
+            assert!(!name.is_empty(), "a variable without a name is looked up");
             variables.iter().find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value))
         };
         table.parse(Parser::from_args(arguments), &environment)
     }
 
-    fn settings(table: &Table, given: Given<'_>) -> (Settings, Option<SocketAddr>) {
+    fn settings(table: &Table, given: Line<'_>) -> (Settings, Option<SocketAddr>) {
         match parse(table, given) {
-            Ok(Command::Run(settings, address)) => (settings, address),
+            Ok(Command::Run(run)) => (run.settings, run.listen),
             other => panic!("{given:?}: {other:?}"),
         }
     }
 
     #[test]
     fn a_flag_beats_its_variable_and_a_variable_its_default() {
-        let rows: &[(Given<'_>, &str, bool)] = &[
+        let rows: &[(Line<'_>, &str, bool)] = &[
             ((&[], &[]), "blue", false),
             ((&[], &[("BATON_COLOR", "red")]), "red", true),
             ((&["--color=green"], &[]), "green", true),
@@ -277,7 +298,7 @@ mod tests {
         ];
         for &(given, color, is_set) in rows {
             let (settings, _) = settings(&connector(), given);
-            assert_eq!((settings.get("color"), settings.is_set("color")), (color, is_set), "{given:?}");
+            assert_eq!((&*settings.get(&COLOR), settings.is_given(&COLOR)), (color, is_set), "{given:?}");
         }
     }
 
@@ -286,7 +307,7 @@ mod tests {
         const ON: (&str, &str) = ("BATON_HEALTH_CHECK", "true");
         const PORT: &str = "BATON_HEALTH_CHECK_PORT";
         const ADDRESS: &str = "BATON_HEALTH_CHECK_BIND_ADDRESS";
-        let rows: &[(Given<'_>, Option<&str>)] = &[
+        let rows: &[(Line<'_>, Option<&str>)] = &[
             ((&[], &[]), None),
             ((&[], &[ON]), Some("127.0.0.1:8081")),
             ((&["--health-check"], &[]), Some("127.0.0.1:8081")),
@@ -314,8 +335,8 @@ mod tests {
             let probe = Probe::new(address.parse().unwrap()).endpoint(endpoint).timeout(timeout);
             format!("{:?}", Command::Probe(probe, endpoint, timeout))
         };
-        let table = table(vec![Setting::required("domain", "HOST"), Setting::secret("token"), Setting::flag("dry-run")]);
-        let rows: &[(Given<'_>, String)] = &[
+        let table = table(&[DOMAIN.row, TOKEN.row, DRY_RUN.row]);
+        let rows: &[(Line<'_>, String)] = &[
             ((&["health-check"], &[]), probe("127.0.0.1:8081", Endpoint::Health, 5)),
             ((&["health-check", "--endpoint=ready"], &[]), probe("127.0.0.1:8081", Endpoint::Ready, 5)),
             ((&["--endpoint", "live", "--timeout=1", "health-check"], &[]), probe("127.0.0.1:8081", Endpoint::Live, 1)),
@@ -344,6 +365,8 @@ mod tests {
     fn help_and_version_come_before_everything_that_is_not_said_yet() {
         for (arguments, expected) in [
             (&["--help"][..], "Help"),
+            (&["help", "health-check"], "Help"),
+            (&["-v"], "Version"),
             (&["-h", "--bogus"], "Help"),
             (&["health-check", "--help"], "Help"),
             (&["--version", "--help"], "Version"),
@@ -357,76 +380,167 @@ mod tests {
 
     #[test]
     fn what_is_required_has_to_be_given_and_not_empty() {
-        let table = table(vec![Setting::required("domain", "HOST")]);
+        let table = table(&[DOMAIN.row]);
         let missing = Err("--domain or BATON_DOMAIN is required (see --help)");
-        let rows: &[(Given<'_>, Result<&str, &str>)] = &[
+        let rows: &[(Line<'_>, Result<&str, &str>)] = &[
             ((&[], &[]), missing),
             ((&[], &[("BATON_DOMAIN", "")]), missing),
-            ((&["--domain="], &[("BATON_DOMAIN", "a")]), Err("invalid --domain \"\": expected a text that is not empty")),
-            ((&["--domain"], &[]), Err("--domain needs a value: a text that is not empty")),
+            ((&["--domain="], &[("BATON_DOMAIN", "a")]), Err("invalid --domain \"\": must not be empty")),
+            ((&["--domain"], &[]), Err("--domain needs a value: --domain=HOST")),
             ((&["--domain=a"], &[]), Ok("a")),
             ((&[], &[("BATON_DOMAIN", "a")]), Ok("a")),
         ];
         for &(given, expected) in rows {
             let found = parse(&table, given).map(|command| match command {
-                Command::Run(settings, _) => settings.get("domain").to_owned(),
+                Command::Run(run) => run.settings.get(&DOMAIN),
                 other => panic!("{other:?}"),
             });
             assert_eq!(found.as_deref().map_err(|problem| &**problem), expected, "{given:?}");
         }
+        // All that is missing is named at once.
+        let missing = parse(&self::table(&[DOMAIN.row, TOKEN.row]), (&[], &[])).unwrap_err();
+        assert_eq!(missing, "required: --domain or BATON_DOMAIN; BATON_TOKEN or BATON_TOKEN_FILE (see --help)");
     }
 
     #[test]
-    fn a_secret_comes_from_its_variable_only_and_is_never_shown() {
-        let table = table(vec![Setting::secret("token").help("What to sign in with")]);
+    fn a_secret_comes_from_its_variable_or_a_file_and_is_never_shown() {
+        let table = table(&[TOKEN.row]);
         let (settings, _) = settings(&table, (&[], &[("BATON_TOKEN", "hunter2")]));
-        assert_eq!((settings.get("token"), settings.is_set("token")), ("hunter2", true));
-        assert!(!format!("{settings:?}").contains("hunter2"));
-        let error = settings.parse::<u8>("token").unwrap_err().to_string();
-        assert!(error.starts_with("invalid BATON_TOKEN: ") && !error.contains("hunter2"), "{error}");
+        assert_eq!((settings.get(&TOKEN).expose(), settings.is_given(&TOKEN)), ("hunter2", true));
+        assert!(!format!("{settings:?} {:?}", settings.get(&TOKEN)).contains("hunter2"));
+        let error = settings.error(&TOKEN, &"it has expired").to_string();
+        assert_eq!(error, "invalid BATON_TOKEN: it has expired");
+        let required = "BATON_TOKEN or BATON_TOKEN_FILE is required (see --help)";
+        let both = "BATON_TOKEN and BATON_TOKEN_FILE are both set: one is enough";
         for (given, expected) in [
-            ((&["--token=hunter2"][..], &[][..]), "unknown flag --token (see --help)"),
-            ((&[], &[]), "BATON_TOKEN is required (see --help)"),
-            ((&[], &[("BATON_TOKEN", "")]), "BATON_TOKEN is required (see --help)"),
+            (
+                (&["--token=hunter2"][..], &[][..]),
+                "--token is a secret, and command lines can be read by others: set BATON_TOKEN, BATON_TOKEN_FILE or --token-file",
+            ),
+            ((&[], &[]), required),
+            ((&[], &[("BATON_TOKEN", "")]), required),
+            ((&[], &[("BATON_TOKEN", "a"), ("BATON_TOKEN_FILE", "b")]), both),
+            ((&["--token-file"], &[]), "--token-file needs a value: --token-file=FILE"),
         ] {
             assert_eq!(parse(&table, given).unwrap_err(), expected);
         }
-        let help = table.help("program", "1", "");
-        assert!(help.contains("  BATON_TOKEN\n      What to sign in with [required]\n") && !help.contains("--token"), "{help}");
+        let help = table.help("program", "1", "", 80);
+        let expected = "  BATON_TOKEN, BATON_TOKEN_FILE, --token-file=FILE\n      What to sign in with [required]\n";
+        assert!(help.contains(expected) && !help.contains("--token="), "{help}");
     }
 
     #[test]
-    fn values_are_read_as_what_they_are_for() {
-        let table = connector();
-        let given: Given<'_> = (&["--page-size=1000", "--dry-run=T"], &[("BATON_COLOR", "7")]);
-        let (settings, _) = settings(&table, given);
-        assert_eq!((settings.number("page-size"), settings.is_set("dry-run"), settings.get("dry-run")), (1000, true, "T"));
-        assert_eq!(settings.parse::<u8>("color").unwrap(), 7);
-        let error = settings.parse::<bool>("color").unwrap_err().to_string();
-        assert!(error.starts_with("invalid BATON_COLOR \"7\": "), "{error}");
+    fn values_have_their_types() {
+        const INTERVAL: Setting<Duration> = Setting::duration("interval").default(Duration::from_secs(60));
+        const MODE: Setting<&str> = Setting::choice("mode", "MODE", &["full", "delta"]).default("full");
+        const GROUPS: Setting<Vec<String>> = Setting::list("groups", "NAMES");
+        const FILE: Setting<Option<std::path::PathBuf>> =
+            Setting::path("file", "FILE").optional().short('f').variable("UPSTREAM_FILE");
+        let table = table(&[PAGE_SIZE.row, DRY_RUN.row, INTERVAL.row, MODE.row, GROUPS.row, FILE.row]);
+        let (defaults, _) = settings(&table, (&[], &[]));
+        assert_eq!((defaults.get(&PAGE_SIZE), defaults.get(&DRY_RUN), defaults.get(&MODE)), (100, false, "full"));
+        assert_eq!((defaults.get(&INTERVAL), defaults.get(&GROUPS), defaults.get(&FILE)), (Duration::from_secs(60), vec![], None));
+        assert!(!defaults.is_given(&GROUPS) && !defaults.is_given(&FILE));
+        assert_eq!(defaults.origin(&INTERVAL), "default of --interval");
+        let arguments = &["--page-size=1000", "--dry-run=T", "--interval=1h30m", "--groups=a, b", "--groups", "c", "-f", "/tmp/x"];
+        let (given, _) = settings(&table, (arguments, &[("BATON_MODE", "delta")]));
+        assert_eq!((given.get(&PAGE_SIZE), given.get(&DRY_RUN), given.get(&MODE)), (1000, true, "delta"));
+        assert_eq!((given.get(&INTERVAL), given.get(&GROUPS).join("|")), (Duration::from_secs(5400), "a|b|c".into()));
+        assert_eq!((given.get(&FILE), given.origin(&MODE)), (Some("/tmp/x".into()), "BATON_MODE".into()));
         for bad in ["0", "1001", "-1", "+1", " 1", "0100", "1e2", "", "18446744073709551616"] {
             let flag = ["--page-size=", bad].concat();
             let expected = format!("invalid --page-size \"{bad}\": expected a whole number from 1 to 1000 in plain digits");
             assert_eq!(parse(&table, (&[&flag], &[])).unwrap_err(), expected);
         }
+        for (given, expected) in [
+            ((&["--mode=ful"][..], &[][..]), "invalid --mode \"ful\": expected full or delta; did you mean full?"),
+            ((&["--interval=soon"], &[]), "invalid --interval \"soon\": expected a time such as 30s or 5m"),
+            (
+                (&[], &[("BATON_DRY_RUN", "'true'")]),
+                "invalid BATON_DRY_RUN \"'true'\": expected true or false (also 1 t T TRUE True, 0 f F FALSE False); the quotes are part of the value",
+            ),
+            ((&["-f"], &[]), "--file needs a value: --file=FILE"),
+            ((&["-x"], &[]), "unknown flag -x (see --help)"),
+        ] {
+            assert_eq!(parse(&table, given).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn the_subcommands_flags_are_its_own() {
+        const ENDPOINT: Setting<String> = Setting::text("endpoint", "URL").default("https://example.com");
+        const TIMEOUT: Setting<u64> = Setting::number("timeout", "COUNT").default(7);
+        let table = table(&[ENDPOINT.row, TIMEOUT.row]);
+        let (settings, _) = settings(&table, (&["--endpoint=here"], &[("BATON_TIMEOUT", "9")]));
+        assert_eq!((settings.get(&ENDPOINT), settings.get(&TIMEOUT)), ("here".into(), 9));
+        for arguments in
+            [&["--endpoint", "live", "health-check", "--timeout=2s"][..], &["health-check", "--endpoint=live", "--timeout=2"]]
+        {
+            match parse(&table, (arguments, &[("BATON_TIMEOUT", "x")])) {
+                Ok(Command::Probe(_, Endpoint::Live, timeout)) => assert_eq!(timeout, Duration::from_secs(2)),
+                other => panic!("{arguments:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_log_is_set_up_as_the_go_connectors_have_it() {
+        for (given, level, format) in [
+            ((&[][..], &[][..]), Level::Info, None),
+            ((&["--log-level=debug", "--log-format=json"], &[]), Level::Debug, Some(Format::Json)),
+            ((&["--log-format=console"], &[("BATON_LOG_LEVEL", "WARN")]), Level::Warn, Some(Format::Text)),
+            ((&["--log-level", "fatal"], &[("BATON_LOG_FORMAT", "text")]), Level::Error, Some(Format::Text)),
+        ] {
+            match parse(&connector(), given) {
+                Ok(Command::Run(run)) => assert_eq!((run.level, run.format), (level, format), "{given:?}"),
+                other => panic!("{given:?}: {other:?}"),
+            }
+        }
+        let error = parse(&connector(), (&["--log-level=verbose"], &[])).unwrap_err();
+        assert_eq!(error, "invalid --log-level \"verbose\": expected debug, info, warn or error");
+    }
+
+    #[test]
+    fn the_defaults_of_port_and_address_are_the_apps() {
+        let config = Config { address: "[::1]:9999".parse().unwrap(), ..Config::default() };
+        let table = Table::new(&[], &config).unwrap();
+        assert_eq!(settings(&table, (&["--health-check"], &[])).1, Some(config.address));
+        assert!(table.help("program", "1", "", 80).contains("[default: [::1]]"));
     }
 
     #[test]
     fn an_author_is_told_of_names_that_are_taken_and_defaults_that_are_not_allowed() {
+        let choice: Setting<&str> = Setting::choice("mode", "MODE", &["full"]).default("half");
         for (own, expected) in [
-            (vec![Setting::flag("health-check")], "the name of setting --health-check is taken"),
-            (vec![Setting::new("timeout", "SECONDS", "1")], "the name of setting --timeout is taken"),
-            (vec![Setting::flag("help")], "the name of setting --help is taken"),
-            (vec![Setting::flag("a_b")], "the name of setting --a_b may contain only a-z, 0-9 and \"-\" between them"),
-            (vec![Setting::flag("-a")], "the name of setting ---a may contain only a-z, 0-9 and \"-\" between them"),
-            (vec![Setting::flag("a-")], "the name of setting --a- may contain only a-z, 0-9 and \"-\" between them"),
-            (vec![Setting::flag("a"), Setting::secret("a")], "the name of setting --a is taken"),
+            (vec![Setting::switch("health-check").row], "the name of setting --health-check is taken"),
+            (vec![Setting::switch("help").row], "the name of setting --help is taken"),
+            (vec![Setting::switch("a").row, Setting::secret("a").row], "the name of setting --a is taken"),
+            (vec![Setting::switch("a-file").row, Setting::secret("a").row], "the name of setting --a-file is taken"),
+            (vec![Setting::switch("a").short('h').row], "the name of setting --a is taken"),
+            (vec![Setting::switch("a").short('x').row, Setting::switch("b").short('x').row], "the name of setting --a is taken"),
+            (vec![Setting::switch("a").variable("BATON_B").row, Setting::switch("b").row], "the name of setting --a is taken"),
+            (vec![choice.row], "the default of setting --mode is not allowed"),
+        ] {
+            assert_eq!(Table::new(&own, &Config::default()).err().as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn an_author_is_told_where_the_mistake_is() {
+        for (mistake, expected) in [
+            ((|| _ = Setting::switch("a-")) as fn(), "the name of a setting may contain only a-z, 0-9 and \"-\" between them"),
+            (|| _ = Setting::switch("-a"), "the name of a setting may contain only a-z, 0-9 and \"-\" between them"),
+            (|| _ = Setting::switch("a_b"), "the name of a setting may contain only a-z, 0-9 and \"-\" between them"),
+            (|| _ = Setting::switch(""), "a setting needs a name"),
+            (|| _ = Setting::number("a", "N").range(std::ops::RangeInclusive::new(100, 1)), "the range of a setting is empty"),
+            (|| _ = Setting::number("a", "N").default(0).range(1..=9), "the default of a setting is outside of its range"),
             (
-                vec![Setting::new("page-size", "COUNT", "0").range(1..=9)],
-                "the default of setting --page-size is not a whole number from 1 to 9 in plain digits",
+                || drop(Settings::default().get(&DOMAIN)),
+                "the setting --domain was not declared to the App, or as one of another type",
             ),
         ] {
-            assert_eq!(Table::new(own).err().as_deref(), Some(expected));
+            let payload = std::panic::catch_unwind(mistake).unwrap_err();
+            assert_eq!(crate::connector::panic_text(&*payload), expected);
         }
     }
 }

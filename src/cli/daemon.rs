@@ -1,8 +1,9 @@
 //! The daemon: the connector, beside its health server, until it ends or is asked to.
 
 use std::env;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem;
+use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,17 +12,22 @@ use std::time::{Duration, Instant};
 
 use super::settings::Settings;
 use super::signal::{self, Inbox, Message, Sender};
+use super::table::{BIND_ADDRESS, PORT};
 use crate::address::Address;
 use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, never};
+use crate::event::{Event, Level};
 use crate::limits::DRAIN_GRACE;
-use crate::log::{Event, Log, in_owners_function, to_stderr};
+use crate::log::{self, Log, in_owners_function, to_stderr};
 use crate::server::HealthServer;
 use crate::spawn::spawn;
 use crate::stop::Stop;
 
-pub(super) type Connect = Box<dyn FnOnce(&Settings) -> Result<Arc<dyn Connector>, BoxError> + Send>;
+pub(super) type Connect = Box<dyn FnOnce(&Settings, &Stop) -> Result<Arc<dyn Connector>, BoxError> + Send>;
+
+/// A variable that is close to one of ours, and that one.
+pub(super) type Misspelt = (String, String);
 
 /// How long connecting may take before it is logged; then it is logged again each time that it has taken
 /// twice as long.
@@ -39,8 +45,16 @@ struct RunError(&'static str, String);
 /// Runs the connector, beside its health server if that is wanted, until it ends or is asked to.
 // Not inlined: a probe then does not have it in memory.
 #[inline(never)]
-pub(super) fn run(config: Config, health_check: bool, settings: Settings, connect: Connect) -> ExitCode {
+pub(super) fn run(config: Config, health_check: bool, settings: Settings, misspelt: Vec<Misspelt>, connect: Connect) -> ExitCode {
     let log = Log(Arc::clone(&config.on_event));
+    log::share(&log);
+    let tell = |level, message, fields: &[(&str, &str)]| log.emit(&Event::Message { level, message, fields });
+    for (name, ours) in &misspelt {
+        tell(Level::Warn, "unknown variable", &[("name", name), ("did_you_mean", ours)]);
+    }
+    if !health_check {
+        tell(Level::Info, "health check is off", &[("enable", "--health-check or BATON_HEALTH_CHECK=true")]);
+    }
     let drain_timeout = config.drain_timeout;
     match start(&log, config, health_check, settings, connect) {
         Ok((work, inbox)) => supervise(work, &inbox, drain_timeout),
@@ -64,9 +78,7 @@ fn start(
     report_listener_failure(&mut config, &sender);
     let address = config.address;
     let server = if health_check { Some(HealthServer::bind(config)) } else { None };
-    let server = server
-        .transpose()
-        .map_err(|error| RunError("listen", [&Address(address).to_string(), ": ", &error.to_string()].concat()))?;
+    let server = server.transpose().map_err(|error| listen_error(&error, address, &settings))?;
     let work = Arc::new(Work {
         log: log.clone(),
         server,
@@ -80,6 +92,26 @@ fn start(
     let worker = Arc::clone(&work);
     spawn("connector", Box::new(move || worker.work(&settings, connect))).map_err(failed("start a thread"))?;
     Ok((work, inbox))
+}
+
+/// Names the setting to change.
+#[cold]
+fn listen_error(error: &io::Error, address: SocketAddr, settings: &Settings) -> RunError {
+    let (port, ip) = (settings.origin_of(PORT), settings.origin_of(BIND_ADDRESS));
+    let hint = match error.kind() {
+        // The address is innocent: this is said of threads.
+        ErrorKind::WouldBlock => {
+            let reason = [&error.to_string(), "; see ulimit -u, and the container's limit of processes"].concat();
+            return RunError("start a thread", reason);
+        }
+        ErrorKind::AddrInUse => ["; choose another port with --health-check-port (this one: ", &port, ")"].concat(),
+        ErrorKind::AddrNotAvailable => ["; it is not an address of this machine (", &ip, "), 0.0.0.0 means all"].concat(),
+        ErrorKind::PermissionDenied if address.port() < 1024 => {
+            ["; ports below 1024 need CAP_NET_BIND_SERVICE (this one: ", &port, ")"].concat()
+        }
+        _ => String::new(),
+    };
+    RunError("listen", [&Address(address).to_string(), ": ", &error.to_string(), &hint].concat())
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> RunError {
@@ -134,7 +166,7 @@ impl Work {
     fn work(&self, settings: &Settings, connect: Connect) {
         let mut kept = None;
         let result = panic::catch_unwind(AssertUnwindSafe(|| {
-            let connector = kept.insert(connect(settings).map_err(|error| RunError("connect", explain(&*error)))?);
+            let connector = kept.insert(connect(settings, &self.stop).map_err(|error| RunError("connect", explain(&*error)))?);
             if let Some(server) = &self.server {
                 server.attach(Arc::clone(connector));
             }

@@ -1,267 +1,267 @@
-//! One setting: its flag, its variable, its default, its line in `--help`, and what it allows.
+//! A setting as an author declares it: a constant that knows its type.
 
-use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::address::parse_ip;
-use crate::endpoint::Endpoint;
-use crate::text::{escape_for_terminal, push_digits};
+use super::found::{Secret, Value};
+use super::row::{Default, Kind, Row};
+use super::secret;
 
-/// A setting of a connector: a flag `--name=VALUE` and a variable `BATON_NAME`.
+/// A setting of a connector: a flag `--name=VALUE` and a variable `BATON_NAME`, whose value is a `T`.
 ///
-/// The flag beats the variable, the variable beats the default, and an empty variable counts as
-/// unset. A setting whose name is taken (`help`, `health-check`, `endpoint`, `timeout` ..) or given
-/// twice, or whose default is out of its range, is refused when the program starts.
+/// A setting is a constant. It is declared to the [`App`](crate::App), and read with
+/// [`Settings::get`](crate::Settings::get). The flag beats the variable, the variable beats the
+/// default, and an empty variable counts as unset. A setting without a default is required, unless it
+/// is [optional](Setting::optional).
+///
+/// | constructor | value | allowed |
+/// |---|---|---|
+/// | [`text`](Setting::text) | `String` | any text that is not empty |
+/// | [`number`](Setting::number) | `u64` | a whole number, in a range |
+/// | [`switch`](Setting::switch) | `bool` | `--name`, `--name=true`, `--name=false`; off by default |
+/// | [`choice`](Setting::choice) | `&'static str` | one of some words |
+/// | [`duration`](Setting::duration) | [`Duration`] | `30s`, `5m`, `1h30m`, `500ms`; a bare number is seconds |
+/// | [`path`](Setting::path) | [`PathBuf`] | any path the system allows, UTF-8 or not |
+/// | [`list`](Setting::list) | `Vec<String>` | parts between commas; the flag can be repeated; empty by default |
+/// | [`secret`](Setting::secret) | [`Secret`] | `BATON_NAME`, or a file named by `--name-file` or `BATON_NAME_FILE` |
 ///
 /// ```
-/// use baton_health::Setting;
+/// use baton_health::{App, Secret, Setting};
+/// use std::time::Duration;
 ///
-/// let settings = [
-///     Setting::required("domain", "HOST").help("Where the accounts are"),
-///     Setting::new("page-size", "COUNT", "100").range(1..=1000).help("Accounts asked for at once"),
-///     Setting::flag("dry-run").help("Change nothing"),
-///     Setting::secret("token").help("What to sign in with"),
-/// ];
+/// const DOMAIN: Setting<String> = Setting::text("domain", "HOST").help("Where the accounts are");
+/// const PAGE_SIZE: Setting<u64> = Setting::number("page-size", "COUNT").range(1..=1000).default(100);
+/// const DRY_RUN: Setting<bool> = Setting::switch("dry-run").help("Change nothing");
+/// const INTERVAL: Setting<Duration> = Setting::duration("interval").default(Duration::from_secs(60));
+/// const TOKEN: Setting<Option<Secret>> = Setting::secret("token").help("What to sign in with").optional();
+///
+/// let app = App::new("baton-directory", "1")
+///     .setting(&DOMAIN).setting(&PAGE_SIZE).setting(&DRY_RUN).setting(&INTERVAL).setting(&TOKEN);
+/// let settings = app.try_parse_from(["--domain=example.com", "--interval=5m"], &[("BATON_PAGE_SIZE", "50")])?;
+/// assert_eq!((settings.get(&DOMAIN), settings.get(&PAGE_SIZE)), ("example.com".to_owned(), 50));
+/// assert_eq!((settings.get(&DRY_RUN), settings.get(&INTERVAL)), (false, Duration::from_secs(300)));
+/// assert_eq!(settings.get(&TOKEN), None);
+/// # Ok::<(), baton_health::UsageError>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
-#[must_use = "a setting has to be given to the App"]
-pub struct Setting {
-    pub(crate) name: &'static str,
-    placeholder: &'static str,
-    pub(crate) default: Option<&'static str>,
-    help: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) scope: Scope,
+///
+/// A name may contain a-z, 0-9 and `-` between them. A bad name, an empty range, and a default outside
+/// of it do not compile in a constant:
+///
+/// ```compile_fail
+/// # use baton_health::Setting;
+/// const PAGE_SIZE: Setting<u64> = Setting::number("page-size", "COUNT").range(1..=1000).default(0);
+/// # PAGE_SIZE.help("");
+/// ```
+#[must_use = "a setting has to be declared to the App"]
+pub struct Setting<T> {
+    pub(super) row: Row,
+    value: PhantomData<fn() -> T>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Text,
-    Flag,
-    Secret,
-    /// From the one to the other.
-    Number(u64, u64),
-    Address,
-    Endpoint,
+impl<T> Clone for Setting<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
 }
 
-/// Who reads a setting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    Connector,
-    Server,
-    Both,
-    Probe,
+impl<T> Copy for Setting<T> {}
+
+impl<T> fmt::Debug for Setting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Setting").field(&self.row.name).finish()
+    }
 }
 
-/// Where a value came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    Flag,
-    Variable,
-    Default,
+const fn typed<T>(row: Row) -> Setting<T> {
+    Setting { row, value: PhantomData }
 }
 
-impl Setting {
-    const fn row(name: &'static str, placeholder: &'static str, default: Option<&'static str>, kind: Kind) -> Setting {
-        Setting { name, placeholder, default, help: "", kind, scope: Scope::Connector }
+impl Setting<String> {
+    /// Text. `placeholder` stands for the value in `--help`.
+    #[track_caller]
+    pub const fn text(name: &'static str, placeholder: &'static str) -> Setting<String> {
+        typed(Row::new(name, placeholder, Kind::Text, Default::Required))
     }
 
-    /// A setting with a default; `placeholder` stands for its value in `--help`. One that may be left
-    /// out has the default `""`.
-    pub const fn new(name: &'static str, placeholder: &'static str, default: &'static str) -> Setting {
-        Setting::row(name, placeholder, Some(default), Kind::Text)
+    /// What it is when it is not given.
+    pub const fn default(mut self, text: &'static str) -> Setting<String> {
+        self.row.default = Default::Text(text);
+        self
+    }
+}
+
+impl Setting<u64> {
+    /// A whole number.
+    #[track_caller]
+    pub const fn number(name: &'static str, placeholder: &'static str) -> Setting<u64> {
+        typed(Row::new(name, placeholder, Kind::Number(0, u64::MAX), Default::Required))
     }
 
-    /// A setting without which the connector does not start.
-    pub const fn required(name: &'static str, placeholder: &'static str) -> Setting {
-        Setting::row(name, placeholder, None, Kind::Text)
+    /// Allows only numbers in this range.
+    ///
+    /// # Panics
+    ///
+    /// When the range is empty or the default is outside of it.
+    #[track_caller]
+    pub const fn range(mut self, range: RangeInclusive<u64>) -> Setting<u64> {
+        assert!(*range.start() <= *range.end(), "the range of a setting is empty");
+        self.row.kind = Kind::Number(*range.start(), *range.end());
+        self.checked()
     }
 
-    /// A switch, off by default: `--name`, `--name=true` or `--name=false`.
-    pub const fn flag(name: &'static str) -> Setting {
-        Setting::row(name, "", Some("false"), Kind::Flag)
+    /// What it is when it is not given.
+    ///
+    /// # Panics
+    ///
+    /// When it is outside of the range.
+    #[track_caller]
+    pub const fn default(mut self, number: u64) -> Setting<u64> {
+        self.row.default = Default::Number(number);
+        self.checked()
     }
 
-    /// A setting without which the connector does not start, and which nobody gets to see: it comes
-    /// from its variable only, since other users of a machine can read command lines, and it is
-    /// never part of an error message.
-    pub const fn secret(name: &'static str) -> Setting {
-        Setting::row(name, "", None, Kind::Secret)
+    #[track_caller]
+    const fn checked(self) -> Setting<u64> {
+        if let (Kind::Number(least, most), Default::Number(number)) = (self.row.kind, self.row.default) {
+            assert!(least <= number && number <= most, "the default of a setting is outside of its range");
+        }
+        self
+    }
+}
+
+impl Setting<bool> {
+    /// A switch, off by default.
+    #[track_caller]
+    pub const fn switch(name: &'static str) -> Setting<bool> {
+        typed(Row::new(name, "", Kind::Switch, Default::Text("false")))
+    }
+
+    /// What it is when it is not given.
+    pub const fn default(mut self, on: bool) -> Setting<bool> {
+        self.row.default = Default::Text(if on { "true" } else { "false" });
+        self
+    }
+}
+
+impl Setting<&'static str> {
+    /// One of these words.
+    #[track_caller]
+    pub const fn choice(name: &'static str, placeholder: &'static str, words: &'static [&'static str]) -> Setting<&'static str> {
+        typed(Row::new(name, placeholder, Kind::Choice(words), Default::Required))
+    }
+
+    /// What it is when it is not given: one of the words, or [`App`](crate::App) refuses to start.
+    pub const fn default(mut self, word: &'static str) -> Setting<&'static str> {
+        self.row.default = Default::Text(word);
+        self
+    }
+}
+
+impl Setting<Duration> {
+    /// A time.
+    #[track_caller]
+    pub const fn duration(name: &'static str) -> Setting<Duration> {
+        typed(Row::new(name, "TIME", Kind::Duration(Duration::ZERO, Duration::MAX), Default::Required))
+    }
+
+    /// Allows only times in this range.
+    ///
+    /// # Panics
+    ///
+    /// When the range is empty or the default is outside of it.
+    #[track_caller]
+    pub const fn range(mut self, range: RangeInclusive<Duration>) -> Setting<Duration> {
+        assert!(range.start().as_millis() <= range.end().as_millis(), "the range of a setting is empty");
+        self.row.kind = Kind::Duration(*range.start(), *range.end());
+        self.checked()
+    }
+
+    /// What it is when it is not given.
+    ///
+    /// # Panics
+    ///
+    /// When it is outside of the range.
+    #[track_caller]
+    pub const fn default(mut self, time: Duration) -> Setting<Duration> {
+        self.row.default = Default::Duration(time);
+        self.checked()
+    }
+
+    #[track_caller]
+    const fn checked(self) -> Setting<Duration> {
+        if let (Kind::Duration(least, most), Default::Duration(time)) = (self.row.kind, self.row.default) {
+            let time = time.as_millis();
+            assert!(least.as_millis() <= time && time <= most.as_millis(), "the default of a setting is outside of its range");
+        }
+        self
+    }
+}
+
+impl Setting<PathBuf> {
+    /// A path, in any bytes that the system allows.
+    #[track_caller]
+    pub const fn path(name: &'static str, placeholder: &'static str) -> Setting<PathBuf> {
+        typed(Row::new(name, placeholder, Kind::Path, Default::Required))
+    }
+
+    /// What it is when it is not given.
+    pub const fn default(mut self, path: &'static str) -> Setting<PathBuf> {
+        self.row.default = Default::Text(path);
+        self
+    }
+}
+
+impl Setting<Vec<String>> {
+    /// A list: `--name=a,b`, or `--name=a --name=b`. Spaces around a part do not count.
+    #[track_caller]
+    pub const fn list(name: &'static str, placeholder: &'static str) -> Setting<Vec<String>> {
+        typed(Row::new(name, placeholder, Kind::List, Default::Text("")))
+    }
+
+    /// What it is when it is not given.
+    pub const fn default(mut self, list: &'static str) -> Setting<Vec<String>> {
+        self.row.default = Default::Text(list);
+        self
+    }
+}
+
+impl Setting<Secret> {
+    /// A secret: from its variable, or from a file that `--name-file` or `BATON_NAME_FILE` names, since
+    /// other users of a machine can read command lines. The file's last newline is no part of it. It is
+    /// in no error message, and its type does not print it.
+    #[track_caller]
+    pub const fn secret(name: &'static str) -> Setting<Secret> {
+        let mut row = Row::new(name, "FILE", Kind::Secret, Default::Required);
+        row.secret = Some(secret::find);
+        typed(row)
+    }
+}
+
+impl<T: Value> Setting<T> {
+    /// Need not be given: its value is an `Option`.
+    pub const fn optional(mut self) -> Setting<Option<T>> {
+        self.row.default = Default::Absent("");
+        typed(self.row)
     }
 
     /// Says what the setting is for, in a few words without a full stop.
-    pub const fn help(mut self, help: &'static str) -> Setting {
-        self.help = help;
+    pub const fn help(mut self, help: &'static str) -> Setting<T> {
+        self.row.help = help;
         self
     }
 
-    /// Allows whole numbers in this range only; [`Settings::number`](crate::Settings::number) then reads it.
-    /// It makes no difference to a secret or a switch.
-    pub const fn range(mut self, range: RangeInclusive<u64>) -> Setting {
-        // A secret stays one, whatever else it is, and so does a switch.
-        if !matches!(self.kind, Kind::Secret | Kind::Flag) {
-            self.kind = Kind::Number(*range.start(), *range.end());
-        }
+    /// A flag of one letter beside the long one.
+    pub const fn short(mut self, letter: char) -> Setting<T> {
+        self.row.short = Some(letter);
         self
     }
 
-    pub(crate) const fn kind(mut self, kind: Kind) -> Setting {
-        self.kind = kind;
+    /// A variable of its own name, in the place of `BATON_` and the setting's name.
+    pub const fn variable(mut self, name: &'static str) -> Setting<T> {
+        self.row.variable = Some(name);
         self
-    }
-
-    pub(crate) const fn scope(mut self, scope: Scope) -> Setting {
-        self.scope = scope;
-        self
-    }
-
-    /// The variable. The probe's own settings have none: they are said where the probe is started.
-    pub(crate) fn variable(&self) -> Option<String> {
-        if self.scope == Scope::Probe {
-            return None;
-        }
-        let mut name = ["BATON_", self.name].concat().into_bytes();
-        for byte in &mut name {
-            *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
-        }
-        // Still the same text: only ASCII was changed.
-        String::from_utf8(name).ok()
-    }
-
-    /// What is allowed, for an error message.
-    pub(crate) fn allowed(&self) -> String {
-        match self.kind {
-            Kind::Flag => "true or false (also 1 t T TRUE True, 0 f F FALSE False)".into(),
-            Kind::Number(from, to) => {
-                let mut text = String::from("a whole number from ");
-                push_range(&mut text, from, to);
-                text.push_str(" in plain digits");
-                text
-            }
-            Kind::Address => "an IP address or localhost".into(),
-            Kind::Endpoint => "health, ready or live".into(),
-            Kind::Text | Kind::Secret => "a text that is not empty".into(),
-        }
-    }
-
-    /// Whether `value` is one of those allowed.
-    pub(crate) fn allows(&self, value: &str) -> bool {
-        match self.kind {
-            // Empty is a value only where it is the default.
-            Kind::Text | Kind::Secret => !value.is_empty() || self.default == Some(""),
-            Kind::Flag => boolean(value).is_some(),
-            Kind::Number(from, to) => whole_number(value).is_some_and(|number| (from..=to).contains(&number)),
-            Kind::Address => parse_ip(value).is_some(),
-            Kind::Endpoint => Endpoint::from_name(value).is_some(),
-        }
-    }
-
-    /// `value` as text, if it is allowed. An error is the one line to show.
-    pub(crate) fn checked(&self, value: OsString, source: Source) -> Result<String, String> {
-        let text = match value.into_string() {
-            Ok(text) => text,
-            Err(value) => return Err(self.invalid(source, &value, "expected UTF-8")),
-        };
-        if self.allows(&text) {
-            return Ok(text);
-        }
-        if self.kind == Kind::Endpoint {
-            let [health, ready, live] = Endpoint::ALL.map(Endpoint::name);
-            return Err(["invalid endpoint: ", &shown(text.as_ref()), " (valid: ", health, ", ", ready, ", ", live, ")"].concat());
-        }
-        Err(self.invalid(source, text.as_ref(), &["expected ", &self.allowed()].concat()))
-    }
-
-    /// The one line about a value that is not allowed.
-    pub(crate) fn invalid(&self, source: Source, value: &OsStr, problem: &str) -> String {
-        let variable = self.variable().filter(|_| source == Source::Variable);
-        let name = variable.unwrap_or_else(|| ["--", self.name].concat());
-        match self.kind {
-            Kind::Secret => ["invalid ", &name, ": ", problem].concat(),
-            _ => ["invalid ", &name, " \"", &shown(value), "\": ", problem].concat(),
-        }
-    }
-
-    pub(crate) fn help_line(&self, out: &mut String) {
-        let variable = self.variable().unwrap_or_default();
-        let (open, value, close) = match self.kind {
-            Kind::Secret => ("", "", ""),
-            Kind::Flag => ("  --", "[=true|false]", ", "),
-            _ => ("  --", self.placeholder, ", "),
-        };
-        let name = if self.kind == Kind::Secret { "  " } else { self.name };
-        let equals = if matches!(self.kind, Kind::Secret | Kind::Flag) { "" } else { "=" };
-        let close = if variable.is_empty() { "" } else { close };
-        for part in [open, name, equals, value, close, &variable, "\n      ", self.help] {
-            out.push_str(part);
-        }
-        if let Kind::Number(from, to) = self.kind {
-            out.push_str(" (");
-            push_range(out, from, to);
-            out.push(')');
-        }
-        match self.default {
-            Some(default) => out.extend([" [default: ", default, "]\n"]),
-            None => out.push_str(" [required]\n"),
-        }
-    }
-}
-
-fn push_range(out: &mut String, from: u64, to: u64) {
-    push_digits(out, from, 1);
-    out.push_str(" to ");
-    push_digits(out, to, 1);
-}
-
-/// What somebody typed, in one line, bounded and fit for a terminal.
-pub(crate) fn shown(text: &OsStr) -> String {
-    const MAX_SHOWN: usize = 200;
-    const CUT: &str = "...";
-    let bytes = text.as_encoded_bytes();
-    let (bytes, cut) =
-        if bytes.len() > MAX_SHOWN { (bytes.get(..MAX_SHOWN - CUT.len()).unwrap_or_default(), CUT) } else { (bytes, "") };
-    let mut out = String::new();
-    escape_for_terminal(&mut out, bytes);
-    out.push_str(cut);
-    out
-}
-
-/// The words of Go's `strconv.ParseBool`, which the Go connectors read booleans with.
-pub(crate) fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-/// Decimal digits only: no sign, no space, and no leading zero, which others read as octal.
-pub(crate) fn whole_number(text: &str) -> Option<u64> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    if plain { text.parse().ok() } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_and_booleans_are_plain() {
-        for (text, expected) in [("0", Some(0)), ("10", Some(10)), ("18446744073709551615", Some(u64::MAX))] {
-            assert_eq!(whole_number(text), expected);
-        }
-        for text in ["", "00", "01", "+1", "-1", " 1", "1 ", "1_000", "0x1", "1.0", "\u{661}", "18446744073709551616"] {
-            assert_eq!(whole_number(text), None, "{text:?}");
-        }
-        for (words, expected) in [
-            (&["1", "t", "T", "true", "TRUE", "True"][..], Some(true)),
-            (&["0", "f", "F", "false", "FALSE", "False"], Some(false)),
-            (&["", "yes", "no", "on", "off", "tRUE", "fALSE", "2", "true ", "01"], None),
-        ] {
-            for word in words {
-                assert_eq!(boolean(word), expected, "{word:?}");
-            }
-        }
     }
 }

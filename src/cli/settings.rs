@@ -1,114 +1,131 @@
 //! What the settings of a running connector are.
 
-use std::borrow::Cow;
-use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 
+use super::found::{Found, Value};
+use super::row::{Row, Source};
+use super::setting::Setting;
+use super::value::whole_number;
 use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT, parse_ip};
-use crate::cli::setting::{Kind, Setting, Source, boolean, whole_number};
 use crate::connector::BoxError;
+use crate::text::escape_for_terminal;
 
-/// What the settings of a running connector are.
+/// What the settings of a running connector are: given by flag or variable, or their defaults.
+///
+/// [`App::run`](crate::App::run) hands them to the function that builds the connector;
+/// [`App::try_parse_from`](crate::App::try_parse_from) makes them for a test.
 #[derive(Default)]
 pub struct Settings {
-    values: Vec<Value>,
-}
-
-struct Value {
-    row: Setting,
-    text: Cow<'static, str>,
-    source: Source,
+    values: Vec<Found>,
 }
 
 impl fmt::Debug for Settings {
     /// The names only: values may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.values.iter().map(|value| value.row.name)).finish()
+        f.debug_set().entries(self.values.iter().map(|found| found.row.name)).finish()
     }
 }
 
 impl Settings {
-    /// The value of a setting: given, or its default.
+    /// The value of a setting.
     ///
     /// # Panics
     ///
-    /// When no [`Setting`] of that name was given to the [`App`](crate::App). What is required is
-    /// there by the time anyone can ask.
+    /// When the setting was not declared to the [`App`](crate::App), or as one of another type.
     #[must_use]
-    pub fn get(&self, name: &str) -> &str {
-        &self.value(name).text
-    }
-
-    /// The value of a setting with a [`range`](Setting::range).
-    ///
-    /// # Panics
-    ///
-    /// When no such [`Setting`] was given to the [`App`](crate::App), or it has no range.
-    #[must_use]
-    pub fn number(&self, name: &str) -> u64 {
-        match (&self.value(name).row.kind, whole_number(self.get(name))) {
-            (Kind::Number(..), Some(number)) => number,
-            _ => misused(name, "has no range"),
-        }
-    }
-
-    /// Whether a [`flag`](Setting::flag) is on, or another setting was given rather than left at its default.
-    ///
-    /// # Panics
-    ///
-    /// When no [`Setting`] of that name was given to the [`App`](crate::App).
-    #[must_use]
-    pub fn is_set(&self, name: &str) -> bool {
-        let value = self.value(name);
-        match value.row.kind {
-            Kind::Flag => boolean(&value.text) == Some(true),
-            _ => value.source != Source::Default,
-        }
-    }
-
-    /// The value of a setting as a `T`.
-    ///
-    /// # Errors
-    ///
-    /// What `T` says of a value it cannot be made from, behind the flag or variable and the value.
-    ///
-    /// # Panics
-    ///
-    /// When no [`Setting`] of that name was given to the [`App`](crate::App).
-    pub fn parse<T>(&self, name: &str) -> Result<T, BoxError>
-    where
-        T: FromStr,
-        T::Err: fmt::Display,
-    {
-        let value = self.value(name);
-        value
-            .text
-            .parse()
-            .map_err(|error: T::Err| value.row.invalid(value.source, OsStr::new(&*value.text), &error.to_string()).into())
-    }
-
-    fn value(&self, name: &str) -> &Value {
-        match self.values.iter().find(|value| value.row.name == name) {
+    #[track_caller]
+    pub fn get<T: Value>(&self, setting: &Setting<T>) -> T {
+        match T::read(self.found(&setting.row)) {
             Some(value) => value,
-            None => misused(name, "was not given to the App"),
+            None => misused(setting.row.name),
         }
     }
 
-    pub(crate) fn push(&mut self, row: Setting, text: Cow<'static, str>, source: Source) {
-        self.values.push(Value { row, text, source });
+    /// Whether a setting was given, by flag or variable, rather than left at its default.
+    ///
+    /// # Panics
+    ///
+    /// As [`get`](Settings::get).
+    #[must_use]
+    #[track_caller]
+    pub fn is_given<T>(&self, setting: &Setting<T>) -> bool {
+        !matches!(self.found(&setting.row).source, Source::Default | Source::Absent)
+    }
+
+    /// An error that names a setting as the operator gave it, its value, and the reason why the
+    /// connector cannot use it.
+    ///
+    /// # Panics
+    ///
+    /// As [`get`](Settings::get).
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// const UPSTREAM: Setting<String> = Setting::text("upstream", "HOST:PORT");
+    /// let settings = App::new("baton-directory", "1").setting(&UPSTREAM).try_parse_from(["--upstream=a"], &[])?;
+    /// let error = settings.error(&UPSTREAM, &"it has no port");
+    /// assert_eq!(error.to_string(), "invalid --upstream \"a\": it has no port");
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn error<T>(&self, setting: &Setting<T>, reason: &dyn fmt::Display) -> BoxError {
+        let found = self.found(&setting.row);
+        super::mistakes::invalid(&found.row, found.source, &found.text, &reason.to_string()).into()
+    }
+
+    /// Where a setting's value came from: `--name`, `BATON_NAME`, or `default of --name`.
+    ///
+    /// # Panics
+    ///
+    /// As [`get`](Settings::get).
+    #[must_use]
+    #[track_caller]
+    pub fn origin<T>(&self, setting: &Setting<T>) -> String {
+        origin(self.found(&setting.row))
+    }
+
+    pub(super) fn origin_of(&self, name: &str) -> String {
+        self.values.iter().find(|found| found.row.name == name).map(origin).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn found(&self, row: &Row) -> &Found {
+        match self.values.iter().find(|found| found.row.name == row.name) {
+            Some(found) => found,
+            None => misused(row.name),
+        }
+    }
+
+    pub(super) fn push(&mut self, found: Found) {
+        self.values.push(found);
+    }
+
+    /// The text of one of the program's own settings.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.values.iter().find(|found| found.row.name == name).map_or("", Found::str)
     }
 
     /// The address and port that those two settings say.
-    pub(crate) fn socket_address(&self, bind_address: &str, port: &str) -> SocketAddr {
-        let ip = parse_ip(self.get(bind_address)).unwrap_or(DEFAULT_ADDRESS);
-        SocketAddr::new(ip, self.get(port).parse().unwrap_or(DEFAULT_PORT))
+    pub(super) fn socket_address(&self, bind_address: &str, port: &str) -> SocketAddr {
+        let ip = parse_ip(self.text(bind_address)).unwrap_or(DEFAULT_ADDRESS);
+        let port = whole_number(self.text(port)).and_then(|port| port.try_into().ok()).unwrap_or(DEFAULT_PORT);
+        SocketAddr::new(ip, port)
     }
 }
 
-/// The author's mistake, which the first run finds; documented where it can happen.
+fn origin(found: &Found) -> String {
+    let before = if matches!(found.source, Source::Default | Source::Absent) { "default of " } else { "" };
+    let mut out = before.to_owned();
+    escape_for_terminal(&mut out, found.row.origin(found.source).as_bytes());
+    out
+}
+
+/// The author's mistake, which the first run finds.
 #[allow(clippy::panic)]
-fn misused(name: &str, how: &str) -> ! {
-    panic!("the setting {name} {how}")
+#[cold]
+#[track_caller]
+fn misused(name: &str) -> ! {
+    panic!("the setting --{name} was not declared to the App, or as one of another type")
 }

@@ -1,5 +1,5 @@
-//! What both parsers promise for all bytes. The unit tests check it with generated heads, the targets
-//! in `fuzz/` with heads that reach new code.
+//! Promises that both parsers keep for all bytes. The unit tests check them with generated heads, the
+//! targets in `fuzz/` with heads that reach new code.
 
 use std::fmt::Debug;
 
@@ -54,8 +54,8 @@ fn followed(bytes: &[u8]) -> Vec<u8> {
     [bytes, tails[bytes.len() % tails.len()]].concat()
 }
 
-/// The verdict and the number of bytes it takes, or `None` while more are needed. The same byte decides
-/// however the bytes are split, and no later byte changes the verdict.
+/// The number of bytes that decide, and the verdict; `None` while more bytes are needed. Panics if a later
+/// byte changes the verdict.
 fn decision<'a, T, E>(bytes: &'a [u8], parse: fn(&'a [u8]) -> Result<Option<T>, E>) -> Option<(usize, Result<T, E>)>
 where
     Result<Option<T>, E>: Debug + PartialEq,
@@ -70,7 +70,7 @@ where
     Some((first, verdict.transpose()?))
 }
 
-/// Panics if a control character other than the tab got through, or a CR without LF.
+/// Panics if the parser accepted a control character other than the tab, or a CR without LF.
 fn is_clean(head: &[u8]) {
     for (at, &byte) in head.iter().enumerate() {
         let clean = match byte {
@@ -212,6 +212,9 @@ mod tests {
             accepted += usize::from(matches!(request::parse(&head), Ok(Some(_))));
             check_response(&heads.next(RESPONSES));
         }
-        assert!((rounds / 5..rounds * 4 / 5).contains(&accepted), "always right or always wrong finds nothing: {accepted}");
+        assert!(
+            (rounds / 5..rounds * 4 / 5).contains(&accepted),
+            "the generated heads should be neither all valid nor all invalid: {accepted} valid"
+        );
     }
 }

@@ -44,13 +44,13 @@ pub(crate) struct Request<'a> {
     pub(crate) method: Method,
     /// The target's path, without the query; `*` for the asterisk form, empty for the authority form.
     pub(crate) path: &'a [u8],
-    /// How the client addressed us.
+    /// How the client addressed the server.
     pub(crate) host: Host,
-    /// The request says that a proxy passed it on, so the peer is not the client.
+    /// A proxy passed the request on, so the peer is not the client.
     pub(crate) forwarded: bool,
     /// `Prefer: wait=SECONDS` (RFC 7240 section 4.3).
     pub(crate) wait: Option<u32>,
-    /// The head announces content: the client may go on sending.
+    /// The head announces content, so the client may still be sending.
     pub(crate) content: bool,
     /// Bytes in the head.
     pub(crate) len: usize,
@@ -70,7 +70,7 @@ pub(crate) enum Host {
     /// No host at all: HTTP/1.0.
     #[default]
     Missing,
-    /// An IP address or `localhost`: a foreign resolver cannot point it at us.
+    /// An IP address or `localhost`: an attacker's resolver cannot point these at the server.
     Literal,
     /// Any other name.
     Name,
@@ -82,7 +82,7 @@ impl From<Malformed> for Status {
     }
 }
 
-/// Parses the head of a request. An error is the status to refuse it with.
+/// Parses the head of a request. An error is the status that refuses it.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Status> {
     let window = bytes.get(..MAX_REQUEST_HEAD).unwrap_or(bytes);
     let more = |beyond: Status| if bytes.len() < MAX_REQUEST_HEAD { Ok(None) } else { Err(beyond) };
@@ -188,7 +188,7 @@ fn path(target: &[u8]) -> Result<(&[u8], Option<Host>), Malformed> {
     Ok((if path.is_empty() { b"/" } else { path }, authority))
 }
 
-/// The fields that matter, as read so far.
+/// The fields that the server uses, as read so far.
 #[derive(Default)]
 struct RequestFields<'a> {
     host: Host,
@@ -209,7 +209,7 @@ struct Codings {
 impl<'a> RequestFields<'a> {
     fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Malformed> {
         if name.eq_ignore_ascii_case(b"host") {
-            // More than one Host, or one that is no host, is refused (RFC 9112 section 3.2).
+            // A second Host or an invalid one is refused (RFC 9112 section 3.2).
             if self.host != Host::Missing {
                 return Err(Malformed);
             }
@@ -234,8 +234,8 @@ impl<'a> RequestFields<'a> {
         Ok(())
     }
 
-    /// A length may be repeated, but not contradicted (RFC 9112 section 6.3). The content is never
-    /// read, so only zero differs from other lengths, and the number of digits has no limit.
+    /// Repeated lengths must be equal (RFC 9112 section 6.3). The server never reads the content, so it only
+    /// tells zero from other lengths, and accepts any number of digits.
     fn note_length(&mut self, digits: &'a [u8]) -> Result<(), Malformed> {
         if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
             return Err(Malformed);
@@ -248,14 +248,14 @@ impl<'a> RequestFields<'a> {
         }
     }
 
-    /// Whether the head announces content. An error refuses framing that two readers could read differently.
+    /// Whether the head announces content. An error refuses ambiguous framing.
     fn content(&self) -> Result<bool, Status> {
         let codings = &self.codings;
         if !codings.seen {
             return Ok(self.length.is_some_and(|length| !length.is_empty()));
         }
-        // Smuggling works by giving both lengths; a final coding other than chunked leaves the
-        // length unknown (RFC 9112 sections 6.1 and 6.3).
+        // A Content-Length beside Transfer-Encoding allows request smuggling. A final coding other than
+        // chunked leaves the length unknown (RFC 9112 sections 6.1 and 6.3).
         if self.length.is_some() || codings.chunked != 1 || !codings.chunked_last {
             return Err(Status::BadRequest);
         }
@@ -287,7 +287,7 @@ fn wait(member: &[u8]) -> Option<u32> {
     Some(str::parse(std::str::from_utf8(digits).ok()?).unwrap_or(u32::MAX))
 }
 
-/// Whether a proxy adds a field of this name (RFC 7239; RFC 9110 section 7.6.3; custom).
+/// Whether proxies add a field of this name (RFC 7239; RFC 9110 section 7.6.3; custom).
 fn is_proxys(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 4] = [b"forwarded", b"via", b"x-real-ip", b"x-forwarded-"];
     NAMES.iter().any(|start| after_prefix(name, start).is_some_and(|rest| rest.is_empty() || start.ends_with(b"-")))
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn request_lines_are_told_from_others() {
+    fn valid_request_lines_are_parsed_and_others_refused() {
         let bad = Err(Status::BadRequest);
         let version = Err(Status::VersionNotSupported);
         for (line, expected) in [
@@ -383,7 +383,7 @@ mod tests {
             ("G:T / HTTP/1.1", bad),
             ("G@T / HTTP/1.1", bad),
             ("\"GET\" / HTTP/1.1", bad),
-            // HTTP/0.9, other versions, things that are none (RFC 9112 section 2.3).
+            // HTTP/0.9, other versions, and texts that are no version (RFC 9112 section 2.3).
             ("GET /", bad),
             ("GET / HTTP/1.0", Ok((Method::Get, "/"))),
             ("GET / HTTP/1.2", Ok((Method::Get, "/"))),
@@ -402,7 +402,7 @@ mod tests {
             ("GET / http/1.1", bad),
             ("GET / HTTPS/1.1", bad),
             ("GET / ICY/1.1", bad),
-            // Origin form (RFC 9112 section 3.2.1), the query left aside, everything else as it came.
+            // Origin form (RFC 9112 section 3.2.1): the query is dropped, everything else stays as it is.
             ("GET /health HTTP/1.1", Ok((Method::Get, "/health"))),
             ("GET /health?verbose=1 HTTP/1.1", Ok((Method::Get, "/health"))),
             ("GET /health?a?b/c HTTP/1.1", Ok((Method::Get, "/health"))),
@@ -459,7 +459,7 @@ mod tests {
             // Empty lines before the request line, and bare LF, are tolerated (RFC 9112 section 2.2).
             (b"\r\n\r\n\nGET / HTTP/1.1\nHost: localhost\n\n", OK),
             (b"\r\n GET / HTTP/1.1\r\nHost: a\r\n\r\n", BAD),
-            // A bare CR is not (same section), nor is any other control character (RFC 9110 section 5.5).
+            // A bare CR (same section) and other control characters (RFC 9110 section 5.5) are not.
             (b"\rGET / HTTP/1.1\r\nHost: ::\r\n\r\n", BAD),
             (b"GET / HTTP/1.1\rHost: a\r\n\r\n", BAD),
             (b"GET / HTTP/1.1\r\r\nHost: a\r\n\r\n", BAD),
@@ -471,7 +471,7 @@ mod tests {
             (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x1b[2J\r\n\r\n", BAD),
             (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n", BAD),
             (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x0b\r\n\r\n", BAD),
-            // Tabs and bytes beyond ASCII are field content, if nothing one should use.
+            // Tabs and bytes beyond ASCII are valid field content.
             (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: a\tb\xff\xc3\xa9\r\n\r\n", OK),
             // No space before the colon, no line folding, no line without a colon (RFC 9112 sections 5.1 and 5.2).
             (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", BAD),
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_become_a_request_is_refused_without_waiting_for_more() {
+    fn bytes_that_cannot_become_a_request_are_refused_at_once() {
         for start in [&b"\0"[..], b"\x16\x03", b"GET /\x7f", b"GET /\r\r", b"\r\r", b"GET / HTTP/1.1\r\nHost: a\r\nX\0"] {
             assert_eq!(parse(start), Err(Status::BadRequest), "{}", start.escape_ascii());
         }
@@ -514,7 +514,7 @@ mod tests {
         }
     }
 
-    /// How a `Host` field makes its request come out.
+    /// The host of a request with these fields, or the status that refuses it.
     fn host_in(version: &str, fields: &str) -> Result<Host, Status> {
         let head = ["GET / HTTP/", version, "\r\n", fields, "\r\n"].concat();
         parse(head.as_bytes()).map(|request| request.expect("undecided").host)
@@ -532,7 +532,7 @@ mod tests {
             ("[::1]", Ok(Host::Literal)),
             ("[::1]:8081", Ok(Host::Literal)),
             ("[::ffff:127.0.0.1]", Ok(Host::Literal)),
-            // Names that somebody's resolver may point anywhere, and numbers that are names to us.
+            // Names that a resolver may point anywhere, and numbers that count as names.
             ("localhost.", Ok(Host::Name)),
             ("localhost.example", Ok(Host::Name)),
             ("127.0.0.1.example", Ok(Host::Name)),
@@ -541,10 +541,10 @@ mod tests {
             ("2130706433", Ok(Host::Name)),
             ("a_b-c.d~e%2Ff!$&'()*+,;=", Ok(Host::Name)),
             ("example:99999999", Ok(Host::Name)),
-            // An empty one is sent for a target without authority (RFC 9110 section 7.2).
+            // Clients send an empty host for a target without authority (RFC 9110 section 7.2).
             ("", Ok(Host::Name)),
             (":80", Ok(Host::Name)),
-            // Malformed is refused (RFC 9112 section 3.2).
+            // Malformed hosts are refused (RFC 9112 section 3.2).
             ("a b", Err(Status::BadRequest)),
             ("a, b", Err(Status::BadRequest)),
             ("a/b", Err(Status::BadRequest)),
@@ -587,7 +587,7 @@ mod tests {
         ] {
             assert_eq!(host_in(version, fields), expected, "{version} {fields:?}");
         }
-        // The target's authority is what counts, and Host is checked and required all the same (section 3.2.2).
+        // The target's authority replaces Host, but Host is still required and checked (section 3.2.2).
         for (authority, host, expected) in [
             ("127.0.0.1", "Host: evil.example\r\n", Ok(Host::Literal)),
             ("evil.example", "Host: 127.0.0.1\r\n", Ok(Host::Name)),
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_announced_refused_or_not_there() {
+    fn content_is_announced_refused_or_absent() {
         let long_zero = ["Content-Length: ", &"0".repeat(4000)].concat();
         let huge = ["Content-Length: ", &"9".repeat(4000)].concat();
         for (fields, expected) in [
@@ -620,7 +620,7 @@ mod tests {
             ("Content-Length: 1.0", Err(Status::BadRequest)),
             ("Content-Length: 1 2", Err(Status::BadRequest)),
             ("Content-Length: \u{661}", Err(Status::BadRequest)),
-            // Repeated it may be, contradicted not (RFC 9112 section 6.3).
+            // A length may be repeated, but only with the same value (RFC 9112 section 6.3).
             ("Content-Length: 5\r\nContent-Length: 5", Ok(true)),
             ("Content-Length: 5, 5", Ok(true)),
             ("Content-Length: 5, 05", Ok(true)),
@@ -684,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_a_proxy_passed_on_says_so() {
+    fn a_proxys_fields_mark_a_request_as_forwarded() {
         for (fields, expected) in [
             ("", false),
             ("Forwarded: for=192.0.2.1", true),
@@ -735,7 +735,7 @@ mod tests {
         assert_eq!(
             parse(&long("GET / HTTP/1.0\r\nX: ", 10_000, "\0")),
             Err(Status::HeadTooLarge),
-            "what is beyond is not looked at"
+            "the parser ignores bytes beyond the limit"
         );
     }
 }

@@ -16,12 +16,12 @@ pub(crate) struct Response<'a> {
     pub(crate) len: usize,
 }
 
-/// Parses the head of an answer, strictly enough to be sure that it is one.
+/// Parses the head of an answer, strictly enough to tell HTTP/1 from other protocols.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Response<'_>>, Malformed> {
     let window = bytes.get(..MAX_RESPONSE_HEAD).unwrap_or(bytes);
     let more = || if bytes.len() < MAX_RESPONSE_HEAD { Ok(None) } else { Err(Malformed) };
 
-    // Decide at the first wrong byte: the far side may wait for us to speak next.
+    // Decide at the first wrong byte: a server of another protocol may send no more until the client speaks.
     let start = b"HTTP/1.";
     if !window.iter().zip(start).all(|(byte, expected)| byte == expected) {
         return Err(Malformed);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn status_lines_are_told_from_others() {
+    fn valid_status_lines_are_parsed_and_others_refused() {
         for (line, expected) in [
             // RFC 9112 section 4, the last space being optional.
             ("HTTP/1.1 200 OK", Some((200, "OK"))),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_fields_are_checked_and_their_length_is_read() {
+    fn response_fields_are_checked_and_content_length_is_read() {
         let ok = |length| Ok(length);
         for (fields, expected) in [
             ("", ok(None)),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_become_an_answer_is_refused_without_waiting_for_more() {
+    fn bytes_that_cannot_become_a_response_are_refused_at_once() {
         for start in [&b"h"[..], b"\r", b"\n", b" ", b"HTTP/2", b"HTTP/1.1 2\0", b"SSH-", b"\x15\x03", b"<html>"] {
             assert_eq!(parse(start), Err(Malformed), "{}", start.escape_ascii());
         }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_heads_end_at_the_limit() {
+    fn response_heads_end_at_the_limit() {
         const LINE: &str = "HTTP/1.1 200 OK\r\nX: ";
         let room = MAX_RESPONSE_HEAD - LINE.len() - 4;
         assert_eq!(parse(&long(LINE, room, "\r\n\r\n")).unwrap().unwrap().len, MAX_RESPONSE_HEAD);

@@ -1,4 +1,4 @@
-//! What an answer other than 200 says, in the same words every time.
+//! Describes an answer other than 200. The same failure gets the same text every time.
 
 use super::error::ProbeErrorKind;
 use crate::deadline::Timed;
@@ -8,7 +8,7 @@ use crate::json::read_string;
 use crate::limits::{MAX_OWN_BODY, MAX_SHOWN_BODY, MAX_SHOWN_LOCATION};
 use crate::text::escape_for_terminal;
 
-/// The failure that an answer amounts to. `rest` is what has arrived behind its head.
+/// The error for an answer whose status is not 200. `rest` is what has arrived after its head.
 pub(super) fn status(timed: &Timed<'_>, head: &Response<'_>, rest: &[u8]) -> ProbeErrorKind {
     let location = head.location.filter(|_| (300..400).contains(&head.status)).unwrap_or_default();
     let body = read_body(timed, rest.to_vec(), head.length);
@@ -17,11 +17,11 @@ pub(super) fn status(timed: &Timed<'_>, head: &Response<'_>, rest: &[u8]) -> Pro
     ProbeErrorKind::Status { code: head.status, reason, location: shown(location, MAX_SHOWN_LOCATION), body }
 }
 
-/// The body, as far as it is of use and arrives in time.
+/// Reads as much of the body as the probe shows, if it arrives in time.
 fn read_body(timed: &Timed<'_>, mut body: Vec<u8>, length: Option<u64>) -> Vec<u8> {
     let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
     loop {
-        // One that looks like a health server's is read whole, since only then can it be understood.
+        // A body that looks like a health server's is read whole, since only a whole one can be parsed.
         let most = if body.starts_with(START.as_bytes()) { MAX_OWN_BODY } else { MAX_SHOWN_BODY + 1 };
         let (filled, wanted) = (body.len(), length.min(most));
         if filled >= wanted {
@@ -31,7 +31,7 @@ fn read_body(timed: &Timed<'_>, mut body: Vec<u8>, length: Option<u64>) -> Vec<u
         body.resize(wanted, 0);
         match timed.read(body.get_mut(filled..).unwrap_or_default()) {
             Ok(count @ 1..) => body.truncate(filled + count),
-            // The status is known, so a body that does not arrive changes nothing.
+            // The status is already known, so the probe reports what has arrived of the body.
             _ => {
                 body.truncate(filled);
                 return body;
@@ -40,7 +40,7 @@ fn read_body(timed: &Timed<'_>, mut body: Vec<u8>, length: Option<u64>) -> Vec<u
     }
 }
 
-/// At most `max` bytes, in one line and with control characters escaped.
+/// At most `max` bytes as one line, with control characters escaped and a cut marked.
 fn shown(bytes: &[u8], max: usize) -> String {
     let bytes = bytes.trim_ascii();
     let mut shown = String::new();
@@ -54,8 +54,8 @@ fn shown(bytes: &[u8], max: usize) -> String {
 /// How a health server's body starts.
 const START: &str = "{\"status\":\"";
 
-/// The texts of a health server's body, without the timestamp and the time that a validation has
-/// taken: both change with every answer, and Kubernetes counts equal events but lists different ones.
+/// The texts of a health server's body. The timestamp and the duration of a validation are left out: both
+/// change with every answer, and Kubernetes counts equal events but lists different ones.
 pub(crate) fn details(body: &[u8]) -> Option<Vec<u8>> {
     let (mut said, mut ignored) = (Vec::new(), Vec::new());
     let rest = read_string(body.strip_prefix(b"{\"status\":")?, &mut said)?;
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_health_servers_body_comes_down_to_its_texts() {
+    fn a_health_servers_body_is_reduced_to_its_texts() {
         for (body, expected) in [
             (
                 r#"{"status":"unhealthy","timestamp":"TS","details":{"error":"connector validation failed","validation_error":"boom"}}"#,
@@ -118,7 +118,7 @@ mod tests {
                 r#"{"status":"x","timestamp":"TS","details":{"e":"validation has not finished after all"}}"#,
                 Some("validation has not finished after all"),
             ),
-            // Anything else is a foreign body.
+            // Any other body is not a health server's.
             (r#"{"status":"x","timestamp":"TS","details":{}}"#, None),
             (r#"{"status":"x","timestamp":"TS","details":{"a":"b"},"more":1}"#, None),
             (r#"{"status":"x","timestamp":"TS","details":{"a":1}}"#, None),

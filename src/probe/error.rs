@@ -12,11 +12,11 @@ use crate::endpoint::Endpoint;
 
 /// Why a probe failed: what it asked, and what happened.
 ///
-/// Its text is one line without control characters, whatever the far side sent. The same failure has
-/// the same text every time.
+/// Its text is always one line without control characters, even if the server sent some. The same failure
+/// has the same text every time.
 #[derive(Debug)]
 pub struct ProbeError {
-    /// Where the connection led, or without one, the probe's own address.
+    /// The address that the probe connected to, or the configured one if it did not connect.
     pub(super) address: SocketAddr,
     pub(super) endpoint: Endpoint,
     pub(super) kind: ProbeErrorKind,
@@ -40,13 +40,13 @@ pub enum ProbeErrorKind {
     Send(io::Error),
     /// The connection broke before the answer was read.
     Receive(io::Error),
-    /// The phase did not end in time: within the probe's timeout, or the time after which the system gave up.
+    /// The phase did not end within this time: the probe's timeout, or the time after which the system gave up.
     TimedOut(Phase, Duration),
-    /// The far side closed the connection before its answer was complete.
+    /// The server closed the connection before its answer was complete.
     Closed,
-    /// The far side speaks TLS.
+    /// The server speaks TLS.
     Tls,
-    /// The far side does not speak HTTP/1, or the head of its answer is too long.
+    /// The server does not speak HTTP/1, or the head of its answer is too long.
     NotHttp,
     /// An answer whose status is not 200.
     #[non_exhaustive]
@@ -55,15 +55,15 @@ pub enum ProbeErrorKind {
         code: u16,
         /// The reason phrase, which may be empty.
         reason: String,
-        /// Where a redirect points, which the probe does not follow; empty for every other answer.
+        /// The target of a redirect, which the probe does not follow. Empty for every other answer.
         location: String,
-        /// What the body says, control characters escaped: the texts in the `details` of a health
-        /// server's answer, or the first 2 KiB of any other body.
+        /// The body's text, control characters escaped: the texts in the `details` of a health server's
+        /// answer, or the first 2 KiB of any other body.
         body: String,
     },
 }
 
-/// What a probe was doing when its time was over.
+/// What a probe was doing when its time was up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {

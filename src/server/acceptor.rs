@@ -1,4 +1,5 @@
-//! The accept loop: an acceptor answers at once what needs no waiting, and hands over everything else.
+//! The accept loop. An acceptor answers requests that need no waiting itself, and hands every other
+//! connection over to the waiting room.
 
 use std::io;
 use std::mem;
@@ -12,11 +13,12 @@ use super::connection::{Connection, Patience, Stop, WaitingRoom};
 use super::listener::Meaning;
 use super::room::WithoutThread;
 use super::validation::{CheckError, Checks};
+use crate::event::Event;
 use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, HEAD_GRACE, MANY_GONE, MAX_UNKNOWN_ERRORS};
-use crate::log::{Event, Log};
+use crate::log::Log;
 use crate::spawn::spawn;
 
-/// What all acceptors and all threads of the waiting room share.
+/// The state that all acceptors and all threads of the waiting room share.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) room: Arc<WaitingRoom>,
@@ -24,10 +26,10 @@ pub(crate) struct Service {
     pub(crate) log: Log,
     pub(crate) request_timeout: Duration,
     exhaustion: Exhaustion,
-    /// It has been logged that no connections can be accepted any more.
+    /// The failure of the listener has been logged.
     failed: AtomicBool,
-    /// An acceptor serves a connection for which there is no thread.
-    alone: AtomicBool,
+    /// An acceptor does work that may never end. Only one may do that at a time, so that another still accepts.
+    busy: AtomicBool,
 }
 
 impl Service {
@@ -39,17 +41,17 @@ impl Service {
             request_timeout,
             exhaustion: Exhaustion::default(),
             failed: AtomicBool::new(false),
-            alone: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
         }
     }
 
-    /// Starts an acceptor, which is counted already.
+    /// Starts an acceptor. The room has already counted it.
     pub(crate) fn start_acceptor(self: &Arc<Self>, listener: Arc<TcpListener>) -> io::Result<()> {
         let service = Arc::clone(self);
         spawn("health", Box::new(move || service.accept_all(listener)))
     }
 
-    /// An acceptor's life.
+    /// The loop of an acceptor: it ends when the server drains or the listener fails.
     fn accept_all(self: Arc<Self>, listener: Arc<TcpListener>) {
         let mut errors = ErrorsInARow::default();
         loop {
@@ -70,7 +72,7 @@ impl Service {
                 }
             }
         }
-        // The socket is closed before anything that waits for this acceptor goes on.
+        // The socket must be closed before a drain sees this acceptor leave.
         drop(listener);
         self.room.acceptor_left();
     }
@@ -78,18 +80,22 @@ impl Service {
     fn accepted(self: &Arc<Self>, stream: TcpStream, peer: IpAddr) {
         let now = Instant::now();
         let mut connection = Connection::new(stream, peer, self.request_timeout);
-        // While many clients stall, the head of one more will not come in a moment either.
+        // With many idle connections the server assumes a flood, and does not wait for this head.
         let grace = if self.room.few_are_idle() { HEAD_GRACE } else { Duration::ZERO };
         if connection.serve(&self.checks, Patience::Brief(now + grace)) == Err(Stop::MustWait) {
             self.hand_over(connection);
         }
-        if self.exhaustion.is_over() {
-            self.log.emit(&Event::Recovered);
+        if self.exhaustion.is_on() {
+            self.while_another_accepts(|| {
+                if self.exhaustion.is_over() {
+                    self.log.emit(&Event::Recovered);
+                }
+            });
         }
     }
 
-    /// Gives a connection that has to wait to a thread of the waiting room. This is the only place where
-    /// such a thread is started, and where a connection is evicted in favour of another.
+    /// Gives a connection that has to wait to a thread of the waiting room. Only this function starts such
+    /// threads.
     fn hand_over(self: &Arc<Self>, connection: Connection) {
         let (network, handle) = (connection.network(), connection.idle_handle());
         let admitted = match self.room.admit(connection, network, handle) {
@@ -107,36 +113,39 @@ impl Service {
         }
     }
 
-    /// The life of a thread of the waiting room.
+    /// The loop of a thread of the waiting room: it ends when the room has no more connections for it.
     fn serve_guests(self: Arc<Self>) {
         while let Some((mut connection, place)) = self.room.next() {
             let served = panic::catch_unwind(AssertUnwindSafe(|| connection.serve(&self.checks, Patience::InRoom(&place))));
             if let Err(payload) = served {
                 mem::forget(payload);
             }
-            // The socket is closed before the place is given back.
+            // The socket must be closed first: the next connection in this place needs its descriptor.
             drop(connection);
         }
     }
 
+    /// Makes room for the newest connection after no thread could be started for it.
     fn without_thread(&self, error: &io::Error) {
         match self.room.thread_not_started() {
             WithoutThread::Served => {}
             WithoutThread::Evict(other) => evict(&other),
-            WithoutThread::Refused(mut connection) => {
-                // One acceptor goes on accepting, whatever the other one does.
-                if self.alone.swap(true, Ordering::Relaxed) {
-                    connection.refuse_to_wait(&self.checks, &CheckError::NoThread);
-                } else {
-                    let _ = connection.serve(&self.checks, Patience::Alone(ALONE_TIMEOUT));
-                    self.alone.store(false, Ordering::Relaxed);
+            WithoutThread::Refused(connections) => {
+                for mut connection in connections {
+                    let served = self.while_another_accepts(|| {
+                        let _ = connection.serve(&self.checks, Patience::Alone(ALONE_TIMEOUT));
+                    });
+                    if !served {
+                        connection.refuse_to_wait(&self.checks, &CheckError::NoThread);
+                    }
                 }
             }
         }
         self.exhausted("start a thread", error);
     }
 
-    /// What an error of `accept` means: wait a little and go on, or not.
+    /// Whether to accept again after an error of `accept`. If the error may pass, it first evicts an idle
+    /// connection to free a descriptor, and waits a moment for a connection to close.
     fn can_go_on(&self, error: &io::Error, errors: &mut ErrorsInARow) -> bool {
         match Meaning::of(error) {
             Meaning::Gone => {
@@ -162,10 +171,25 @@ impl Service {
         true
     }
 
-    fn exhausted(&self, what: &str, error: &io::Error) {
-        if self.exhaustion.is_news() {
-            self.log.emit(&Event::ResourceExhausted { what, error });
+    /// Does work that may never end, unless another acceptor is doing such work, so that one of them always
+    /// accepts. Returns whether it did the work.
+    fn while_another_accepts(&self, work: impl FnOnce()) -> bool {
+        if self.busy.swap(true, Ordering::Relaxed) {
+            return false;
         }
+        let done = panic::catch_unwind(AssertUnwindSafe(work));
+        self.busy.store(false, Ordering::Relaxed);
+        done.unwrap_or_else(mem::forget);
+        true
+    }
+
+    fn exhausted(&self, what: &str, error: &io::Error) {
+        self.exhaustion.note();
+        self.while_another_accepts(|| {
+            if self.exhaustion.is_news() {
+                self.log.emit(&Event::ResourceExhausted { what, error });
+            }
+        });
     }
 }
 
@@ -176,15 +200,14 @@ struct ErrorsInARow {
     unknown: u32,
 }
 
-/// Tells a connection to go: its thread reads what has arrived, and then the end. So a request that has
-/// already arrived is still answered.
-pub(crate) fn evict(connection: &TcpStream) {
-    // It fails when the client has closed the connection already.
+/// Ends an evicted connection. Its thread reads what has arrived, and then the end of the stream, so a
+/// request that has already arrived is still answered.
+pub(crate) fn evict(connection: &Arc<TcpStream>) {
+    // This fails if the client has already closed the connection.
     let _ = connection.shutdown(Shutdown::Read);
 }
 
-/// Whether the machine is short of something, so that an episode is logged once and not once for each
-/// connection in it.
+/// Whether a resource is exhausted. An episode is logged once, and not once for each connection.
 #[derive(Debug, Default)]
 struct Exhaustion {
     on: AtomicBool,
@@ -192,17 +215,22 @@ struct Exhaustion {
 }
 
 impl Exhaustion {
-    /// Notes a failed allocation; true if that begins an episode.
-    fn is_news(&self) -> bool {
+    /// Notes a failed allocation.
+    fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether an episode has just begun.
+    fn is_news(&self) -> bool {
         !self.on.swap(true, Ordering::Relaxed)
+    }
+
+    fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
     }
 
     /// True if an episode has just ended: no allocation has failed for a while.
     fn is_over(&self) -> bool {
-        if !self.on.load(Ordering::Relaxed) {
-            return false;
-        }
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let calm = last.is_none_or(|last| last.elapsed() >= CALM);
         calm && self.on.swap(false, Ordering::Relaxed)

@@ -13,52 +13,52 @@ use crate::deadline::{self, Timed, after};
 use crate::http::request::{self, Status};
 use crate::limits::{DRAIN_GRACE, MAX_REQUEST_HEAD, USUAL_HEAD};
 
-/// A client's connection. It owns the socket, the deadline and what has arrived so far; its place in the
-/// waiting room is beside it.
+/// A client's connection: the socket, its deadline and the bytes that have arrived. A [`WaitingPlace`]
+/// is separate, since an acceptor serves connections without one.
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// Shared with the room, for eviction.
     stream: Arc<TcpStream>,
     peer: IpAddr,
-    /// How long the client has to send its head, and again to take the answer.
+    /// How long the client may take to send its head, and again to take the answer.
     timeout: Duration,
-    /// When the current step has to be done.
+    /// When the current step must be finished.
     deadline: Instant,
-    /// What has arrived of the head.
+    /// The bytes of the head that have arrived.
     head: Vec<u8>,
-    /// What has not been sent of the answer.
+    /// The bytes of the answer that have not been sent.
     unsent: Vec<u8>,
     answered: bool,
-    /// The client may still be sending, so closing would take the answer from it.
+    /// The client may still be sending, so closing now could destroy the answer.
     more_to_come: bool,
 }
 
 pub(crate) type WaitingRoom = Room<Connection, Arc<TcpStream>>;
 pub(crate) type WaitingPlace = Place<Connection, Arc<TcpStream>>;
 
-/// How long a thread may wait on a connection's behalf.
+/// How long the current thread may wait for a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Patience<'a> {
-    /// An acceptor waits for the head until then, and for nothing else.
+    /// An acceptor waits for the head until this instant, and for nothing else.
     Brief(Instant),
     /// A thread of the waiting room waits as long as the connection's own deadlines allow.
     InRoom(&'a WaitingPlace),
-    /// An acceptor waits this long for the client, and as long as it takes for the connector, since there is
-    /// no other thread.
+    /// No thread could be started, so an acceptor waits: this long for the client, and as long as it takes
+    /// for the connector.
     Alone(Duration),
 }
 
 /// Why serving stopped early.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// It goes on where waiting is allowed.
+    /// This thread may not wait any longer. Another thread has to go on.
     MustWait,
-    /// The connection is over: its client has gone, or has taken too long.
+    /// The connection is over: its client has gone or has taken too long.
     Closed,
 }
 
 impl Connection {
-    /// A connection that was accepted now, and has `timeout` to send its head.
+    /// A connection that was accepted now. Its client has `timeout` to send the head.
     pub(crate) fn new(stream: TcpStream, peer: IpAddr, timeout: Duration) -> Connection {
         Connection {
             stream: Arc::new(stream),
@@ -72,8 +72,8 @@ impl Connection {
         }
     }
 
-    /// Reads the head, decides, answers, and closes. After [`Stop::MustWait`] it can be called again with
-    /// more patience, and goes on from there.
+    /// Reads the head, decides, answers, and closes. After [`Stop::MustWait`], a call with more patience
+    /// continues where this one stopped.
     pub(crate) fn serve(&mut self, checks: &Arc<Checks>, patience: Patience<'_>) -> Result<(), Stop> {
         self.prepare(patience)?;
         if !self.answered {
@@ -85,14 +85,15 @@ impl Connection {
             self.prepare(patience)?;
         }
         if let Patience::InRoom(place) = patience {
-            // Whatever is left depends on the client, which may ask again before the place is given back.
+            // From here on the connection only waits for its client. It must count as idle before the answer
+            // is sent, since the client may then ask again at once and need the place.
             place.stays_idle(self.network(), Arc::clone(&self.stream));
         }
         self.write(patience)?;
         if self.more_to_come { self.linger(patience) } else { Ok(()) }
     }
 
-    /// Answers a request that has to wait, but cannot. One that is not complete gets no answer.
+    /// Answers a request that would have to wait, but must not. An incomplete request gets no answer.
     pub(crate) fn refuse_to_wait(&mut self, checks: &Checks, error: &CheckError) {
         if let (false, Ok(Some(request))) = (self.answered, request::parse(&self.head)) {
             let answer = response::without_waiting(checks, &request.into(), self.peer, error);
@@ -101,11 +102,15 @@ impl Connection {
         }
     }
 
-    /// The answer, unless it takes more patience.
+    /// The answer, or `None` if it takes a wait that this thread must not do.
     fn decide(&self, checks: &Arc<Checks>, question: &Question, patience: Patience<'_>) -> Option<Vec<u8>> {
         match patience {
             Patience::Brief(_) => response::known(checks, question, self.peer),
-            Patience::InRoom(_) | Patience::Alone(_) => Some(response::wait(checks, question, self.peer)),
+            Patience::Alone(_) => Some(response::wait(checks, question, self.peer)),
+            Patience::InRoom(place) => response::known(checks, question, self.peer).or_else(|| {
+                place.stays_active();
+                Some(response::wait(checks, question, self.peer))
+            }),
         }
     }
 
@@ -115,12 +120,12 @@ impl Connection {
         self.deadline = after(Instant::now(), self.timeout);
     }
 
-    /// Has the socket block where that is allowed, for as long as the thread and the room have time.
+    /// Makes the socket blocking if this thread may wait, and shortens the deadline to the time it has.
     fn prepare(&mut self, patience: Patience<'_>) -> Result<(), Stop> {
         let most = match patience {
             Patience::Brief(_) => return Ok(()),
             Patience::Alone(time) => time,
-            // At shutdown those who are idle are evicted once; the others have to end on their own.
+            // Shutdown evicts idle connections only once, so one that becomes idle later gets a short deadline.
             Patience::InRoom(place) if place.is_closing() => DRAIN_GRACE,
             Patience::InRoom(_) => self.timeout,
         };
@@ -128,18 +133,18 @@ impl Connection {
         deadline::block(&self.stream).map_err(|_| Stop::Closed)
     }
 
-    /// Where the client comes from.
+    /// The client's network, for eviction.
     pub(crate) fn network(&self) -> Network {
         Network::of(self.peer)
     }
 
-    /// What it takes to evict the connection, if it waits for its client.
+    /// The handle to evict the connection with, if it waits for its client and not for the connector.
     pub(crate) fn idle_handle(&self) -> Option<Arc<TcpStream>> {
         let waits_for_connector = !self.answered && matches!(request::parse(&self.head), Ok(Some(_)));
         (!waits_for_connector).then(|| Arc::clone(&self.stream))
     }
 
-    /// The question, or the status to refuse it with.
+    /// Reads the head, and returns the question or the status that refuses it.
     fn read_head(&mut self, patience: Patience<'_>) -> Result<Result<Question, Status>, Stop> {
         let _idle = patience.place().map(|place| self.becomes_idle(place));
         loop {
@@ -154,7 +159,7 @@ impl Connection {
             match self.read_more(patience) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(Stop::MustWait),
-                // A client that sent nothing expects nothing.
+                // A client that has sent nothing gets no answer.
                 _ if self.head.is_empty() => return Err(Stop::Closed),
                 Ok(0) if !patience.place().is_some_and(WaitingPlace::is_evicted) => {
                     return Ok(Err(self.refused(Status::BadRequest)));
@@ -170,7 +175,7 @@ impl Connection {
         status
     }
 
-    /// Appends what arrives next to the head; `WouldBlock` means that it takes more patience.
+    /// Reads more bytes of the head. `WouldBlock` means that this thread must not wait for them.
     fn read_more(&mut self, patience: Patience<'_>) -> io::Result<usize> {
         let filled = self.head.len();
         let size = if filled < USUAL_HEAD { USUAL_HEAD } else { MAX_REQUEST_HEAD };
@@ -188,7 +193,7 @@ impl Connection {
     fn write(&mut self, patience: Patience<'_>) -> Result<(), Stop> {
         let stream = &*self.stream;
         if let Patience::Brief(_) = patience {
-            // Nearly always the answer fits into the socket's buffer.
+            // The answer nearly always fits into the socket's buffer.
             let written = deadline::write_briefly(stream, &self.unsent).map_err(|_| Stop::Closed)?;
             self.unsent.drain(..written);
             return if self.unsent.is_empty() { Ok(()) } else { Err(Stop::MustWait) };
@@ -198,8 +203,8 @@ impl Connection {
         written.map_err(|_| Stop::Closed)
     }
 
-    /// Takes what the client still sends until it closes. Closing earlier would reset the connection, and
-    /// take the answer from the client (RFC 9112 section 9.6).
+    /// Discards what the client still sends, until the client closes. Closing earlier would reset the
+    /// connection, and the client might lose the answer (RFC 9112 section 9.6).
     fn linger(&mut self, patience: Patience<'_>) -> Result<(), Stop> {
         if let Patience::Brief(_) = patience {
             return Err(Stop::MustWait);
@@ -212,7 +217,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The connection can be evicted for as long as the result lives.
+    /// Marks the connection idle, so that it can be evicted for as long as the result lives.
     fn becomes_idle<'a>(&self, place: &'a WaitingPlace) -> Idle<'a, Connection, Arc<TcpStream>> {
         place.idle(self.network(), Arc::clone(&self.stream))
     }

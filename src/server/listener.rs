@@ -1,4 +1,4 @@
-//! The listening socket, or the two it takes for both IP families, and how to stop them.
+//! The listening sockets, one for all addresses or one for each IP family, and how to stop them.
 
 use std::io::{self, ErrorKind};
 #[cfg(unix)]
@@ -15,7 +15,7 @@ use crate::sys;
 
 /// The sockets that listen on one address.
 ///
-/// The acceptors own them, so that a socket is closed when its last acceptor ends.
+/// The acceptors own the sockets, so a socket is closed when its last acceptor ends.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     pub(crate) sockets: Vec<Arc<TcpListener>>,
@@ -26,7 +26,7 @@ pub(crate) struct Listeners {
 #[derive(Debug)]
 pub(crate) struct Stopper {
     addresses: Vec<SocketAddr>,
-    /// Second handles on the sockets, made while there still are descriptors.
+    /// Second handles on the sockets. They exist from the start, since shutdown may find no free descriptor.
     #[cfg(unix)]
     handles: Vec<TcpStream>,
 }
@@ -40,12 +40,12 @@ pub(crate) enum Meaning {
     Exhausted,
     /// The socket does not listen any more.
     Failed,
-    /// Unknown: it may pass, or not.
+    /// Any other error, which may pass.
     Unknown,
 }
 
-/// Whether a listening socket can be shut down, which ends every `accept` on it. The other way, a connection
-/// for each acceptor, can be chosen for tests.
+/// Whether shutting down a listening socket ends every `accept` on it. Elsewhere the server connects to itself
+/// once for each acceptor; tests choose that way with `--cfg baton_portable_shutdown`.
 #[cfg(unix)]
 const CAN_SHUT_DOWN: bool = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(baton_portable_shutdown);
 
@@ -73,45 +73,47 @@ impl Listeners {
     }
 }
 
-/// Shutting down a socket is a method of streams only; the descriptor does not mind.
+/// In std only a stream can be shut down, so this wraps the listener's descriptor in one.
 #[cfg(unix)]
 fn handle(socket: &TcpListener) -> io::Result<TcpStream> {
     Ok(TcpStream::from(std::os::fd::OwnedFd::from(socket.try_clone()?)))
 }
 
-/// One socket for both IP families, where the system has such; or else one for each.
+/// One socket for both IP families where the system allows that, otherwise one for each family.
 fn bind_all(port: u16) -> io::Result<Vec<TcpListener>> {
     const TRIES: usize = 16;
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let mut tries = 0;
     loop {
         tries += 1;
-        let Ok(both) = TcpListener::bind((v6, port)) else {
-            // No IPv6, or the port is taken: then IPv4 says so too.
-            return Ok(vec![TcpListener::bind((v4, port))?]);
+        let both = match TcpListener::bind((v6, port)) {
+            Ok(both) => both,
+            // Another program may have the port only in IPv6, and binding IPv4 would succeed.
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            Err(_) => return Ok(vec![TcpListener::bind((v4, port))?]),
         };
         if !is_v6_only(&both) {
             return Ok(vec![both]);
         }
         match TcpListener::bind((v4, both.local_addr()?.port())) {
             Ok(other) => return Ok(vec![both, other]),
-            // Any port will do, so another one may be free in both families.
+            // Port 0 means any port, so try another one.
             Err(error) if error.kind() == ErrorKind::AddrInUse && port == 0 && tries < TRIES => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Whether the socket leaves IPv4 to another one. Reading the option works on a bound socket; what std
-/// deprecates is that setting it does not.
+/// Whether the socket takes no IPv4 connections. Std deprecates the option because it cannot be set on a
+/// bound socket, but reading it works.
 #[allow(deprecated)]
 fn is_v6_only(socket: &TcpListener) -> bool {
     socket.only_v6().unwrap_or(true)
 }
 
 impl Stopper {
-    /// Ends every `accept`, and has new connections refused. False where the system does not do that for a
-    /// socket that listens.
+    /// Ends every `accept`, and makes the system refuse new connections. Returns false where the system cannot
+    /// shut down a listening socket.
     pub(crate) fn shut_down(&self) -> bool {
         #[cfg(unix)]
         return CAN_SHUT_DOWN && self.handles.iter().all(|handle| handle.shutdown(Shutdown::Both).is_ok());
@@ -119,10 +121,10 @@ impl Stopper {
         return false;
     }
 
-    /// Ends one `accept` on each socket, by a connection.
+    /// Ends one `accept` on each socket by connecting to it.
     pub(crate) fn poke(&self, timeout: Duration) {
         for address in &self.addresses {
-            // It fails where the last acceptor has closed the socket.
+            // This fails once the last acceptor has closed the socket.
             let _ = TcpStream::connect_timeout(&reachable(*address), timeout);
         }
     }
@@ -130,7 +132,7 @@ impl Stopper {
 
 impl Meaning {
     pub(crate) fn of(error: &io::Error) -> Meaning {
-        // The same numbers on every Unix; Windows has numbers of its own for descriptors and buffers.
+        // Most numbers are the same on every Unix. Windows has its own for descriptors and buffers.
         const EBADF: i32 = 9;
         const ENFILE: i32 = 23;
         const EMFILE: i32 = 24;
@@ -140,7 +142,7 @@ impl Meaning {
         match (error.kind(), error.raw_os_error()) {
             (ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted, _) => Meaning::Gone,
             (ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown, _) => Meaning::Gone,
-            // Without a number it is std's own: some systems have no address for a peer that has gone.
+            // Without a number the error is std's own: some systems return no address for a peer that has gone.
             (ErrorKind::InvalidInput, None) => Meaning::Gone,
             (ErrorKind::InvalidInput, Some(_)) | (_, Some(EBADF)) => Meaning::Failed,
             (ErrorKind::OutOfMemory, _) | (_, Some(ENFILE | EMFILE | ENOBUFS | WSAEMFILE | WSAENOBUFS)) => Meaning::Exhausted,
@@ -155,7 +157,7 @@ mod tests {
     use std::io::Write;
     use std::thread;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
     fn listeners(address: &str) -> Listeners {
         Listeners::bind(address.parse().unwrap()).unwrap()
@@ -164,7 +166,7 @@ mod tests {
     #[test]
     #[cfg(all(target_os = "linux", not(baton_portable_shutdown)))]
     #[cfg_attr(miri, ignore = "sockets")]
-    fn shutting_down_ends_every_accept_and_refuses_what_comes() {
+    fn shutting_down_ends_every_accept_and_refuses_new_connections() {
         let listeners = listeners("127.0.0.1:0");
         let stopper = listeners.stopper().unwrap();
         let accepting: Vec<_> = (0..3)
@@ -173,7 +175,7 @@ mod tests {
                 thread::spawn(move || socket.accept().map(drop))
             })
             .collect();
-        // A connection that is accepted shows that one thread accepts; the others do or will.
+        // One connection ends one `accept`. Shutting down must end the other two, even if they begin later.
         TcpStream::connect(listeners.address).unwrap().write_all(b"x").unwrap();
         assert!(stopper.shut_down());
         let results: Vec<_> = accepting.into_iter().map(|thread| thread.join().unwrap()).collect();
@@ -181,7 +183,7 @@ mod tests {
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
             assert_eq!(Meaning::of(error), Meaning::Failed);
         }
-        assert!(TcpStream::connect_timeout(&listeners.address, PATIENCE).is_err());
+        assert!(TcpStream::connect_timeout(&listeners.address, CONNECT_TIMEOUT).is_err());
     }
 
     #[test]
@@ -193,14 +195,14 @@ mod tests {
         let socket = listeners.sockets.pop().unwrap();
         let accepting = thread::spawn(move || socket.accept().map(drop));
         assert!(!stopper.shut_down());
-        stopper.poke(PATIENCE);
+        stopper.poke(CONNECT_TIMEOUT);
         accepting.join().unwrap().unwrap();
-        assert!(TcpStream::connect_timeout(&listeners.address, PATIENCE).is_err());
+        assert!(TcpStream::connect_timeout(&listeners.address, CONNECT_TIMEOUT).is_err());
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "sockets")]
-    fn all_addresses_are_those_of_both_families() {
+    fn an_unspecified_address_listens_on_both_families() {
         let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
         for address in ["0.0.0.0:0", "[::]:0"] {
             let listeners = listeners(address);
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_accept_mean_what_the_system_says_of_them() {
+    fn errors_of_accept_are_classified() {
         const EPERM: i32 = 1;
         const EINVAL: i32 = 22;
         const EMFILE: i32 = 24;

@@ -1,4 +1,4 @@
-//! Which answer a request gets: the endpoints' words, and who may read the connector's.
+//! Turns a question into the bytes of its answer, and decides which clients may read the connector's text.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::http::request::{Host, Method, Request, Status};
 use crate::json::json_string;
 
-/// What a request asks, without the bytes that say it.
+/// What a request asks, without a reference to its bytes.
 #[derive(Debug)]
 pub(crate) struct Question {
     method: Method,
@@ -23,13 +23,13 @@ pub(crate) struct Question {
 impl From<Request<'_>> for Question {
     fn from(request: Request<'_>) -> Question {
         let wait = request.wait.map(|seconds| Duration::from_secs(seconds.into()));
-        // `OPTIONS *` asks whether the server is there (RFC 9110 section 9.3.7), and so does /live.
+        // `OPTIONS *` asks whether the server responds (RFC 9110 section 9.3.7), as `/live` does.
         let endpoint = if request.path == b"*" { Some(Endpoint::Live) } else { Endpoint::from_path(request.path) };
         Question { method: request.method, endpoint, host: request.host, forwarded: request.forwarded, wait }
     }
 }
 
-/// The answer to a question from `peer`, if it is known without waiting.
+/// The answer to a question from `peer`, or `None` if it takes a wait.
 pub(crate) fn known(checks: &Checks, question: &Question, peer: IpAddr) -> Option<Vec<u8>> {
     let verdict = match question.endpoint() {
         Ok(endpoint) => checks.known(endpoint, question.wait)?,
@@ -38,7 +38,7 @@ pub(crate) fn known(checks: &Checks, question: &Question, peer: IpAddr) -> Optio
     Some(answer(question, peer, &verdict))
 }
 
-/// The answer to a question from `peer`. It may call the connector, and wait for it.
+/// The answer to a question from `peer`. This may call the connector and wait for it.
 pub(crate) fn wait(checks: &Arc<Checks>, question: &Question, peer: IpAddr) -> Vec<u8> {
     let verdict = match question.endpoint() {
         Ok(endpoint) => checks.wait(endpoint, question.wait),
@@ -47,7 +47,7 @@ pub(crate) fn wait(checks: &Arc<Checks>, question: &Question, peer: IpAddr) -> V
     answer(question, peer, &verdict)
 }
 
-/// The answer to a question from `peer`, or this error if it is not known without waiting.
+/// The answer to a question from `peer`, or a 503 with this error if it takes a wait.
 pub(crate) fn without_waiting(checks: &Checks, question: &Question, peer: IpAddr, error: &CheckError) -> Vec<u8> {
     known(checks, question, peer).unwrap_or_else(|| answer(question, peer, &Err(error.clone())))
 }
@@ -57,7 +57,7 @@ impl Question {
         self.method == Method::Head
     }
 
-    /// The endpoint that is asked, or the status to refuse the question with.
+    /// The endpoint that the client asks, or the status that refuses the question.
     fn endpoint(&self) -> Result<Endpoint, Status> {
         match self.method {
             Method::Other => Err(Status::MethodNotAllowed),
@@ -68,8 +68,8 @@ impl Question {
 
 fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
     let endpoint = question.endpoint.unwrap_or_default();
-    // A web page can point a name of its own at our loopback address and read the answer, but it cannot
-    // keep that name out of Host. A forwarded request has its client elsewhere.
+    // A web page can point its own host name at our loopback address and read the answer (DNS rebinding).
+    // Its requests then have that name in Host. A forwarded request comes from a client elsewhere.
     let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal && !question.forwarded;
     let reason = verdict.as_ref().err().map(ToString::to_string);
     let details = verdict.as_ref().err().map(|error| details(endpoint, error, trusted, reason.as_deref().unwrap_or_default()));
@@ -80,13 +80,13 @@ fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
     respond(status, question.method == Method::Options, now, &text, question.head_only())
 }
 
-/// Bytes of memory for a body that is not about a failure.
+/// Bytes reserved for a body: enough if there is no failure to describe.
 const USUAL_BODY: usize = 128;
 
-/// Bytes of memory for an answer that is not about a failure.
+/// Bytes reserved for an answer: enough if there is no failure to describe.
 const USUAL_ANSWER: usize = 384;
 
-/// The wire format's words for a failure. Only a client that may have it gets the connector's own text.
+/// The wire format's words for a failure. Only a trusted client gets the connector's own text.
 fn details<'a>(endpoint: Endpoint, error: &CheckError, trusted: bool, reason: &'a str) -> Details<'a> {
     let (text, name) = match (error, endpoint) {
         (CheckError::NoConnector, _) => ("failed to get connector client", None),
@@ -97,7 +97,7 @@ fn details<'a>(endpoint: Endpoint, error: &CheckError, trusted: bool, reason: &'
     Details { error: text, reason: name.filter(|_| may_have).map(|name| (name, reason)) }
 }
 
-/// An answer that is not about the connector.
+/// An answer that refuses a request without a check.
 pub(crate) fn refuse(status: Status, head_only: bool) -> Vec<u8> {
     let mut text = ["{\"error\":\"", status.line()].concat();
     if status == Status::NotFound {
@@ -126,7 +126,7 @@ fn respond(status: Status, allow: bool, now: SystemTime, body: &str, head_only: 
 struct Details<'a> {
     /// `details.error`: which check failed.
     error: &'a str,
-    /// A second member of `details` with the reason, where there is one and the client may have it.
+    /// A second member of `details`: its name, and the reason. Absent if the client may not read it.
     reason: Option<(&'a str, &'a str)>,
 }
 
@@ -151,8 +151,8 @@ fn body(out: &mut String, endpoint: Endpoint, now: SystemTime, failure: Option<D
     out.push_str("}\n");
 }
 
-/// A whole answer but for the body itself, which comes after it unless the request was HEAD.
-/// `date` is the HTTP date (RFC 9110 section 6.6.1). `allow` lists the methods that are answered.
+/// Everything before the body. `date` is the HTTP date (RFC 9110 section 6.6.1). `allow` adds the list of
+/// methods that the server answers.
 fn response_head(out: &mut Vec<u8>, status: Status, allow: bool, date: &str, body_len: usize) {
     for part in [
         "HTTP/1.1 ",
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_those_of_the_wire_format() {
+    fn bodies_follow_the_wire_format() {
         let said = Some(Details { error: "connector validation failed", reason: Some(("validation_error", "boom")) });
         let absent = Some(Details { error: "failed to get connector client", reason: None });
         for (endpoint, failure, expected) in [

@@ -1,5 +1,7 @@
 //! The waiting room: connections that wait for their client or for the connector, and the threads that
-//! serve them. It opens no sockets and starts no threads; it says when one is needed.
+//! serve them. A connection in the room is called a guest.
+//!
+//! The room opens no sockets and starts no threads itself. It tells its caller to start one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
@@ -9,21 +11,23 @@ use super::slots::{Id, Network, Slots};
 use crate::limits::{FEW_IDLE, MAX_EVICTING, THREAD_IDLE};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
-/// `G` is a guest of the room, `H` is what it takes to evict one.
+/// `G` is a guest, `H` is the handle that evicts one.
 #[derive(Debug)]
 pub(crate) struct Room<G, H> {
     state: Mutex<State<G, H>>,
     /// A guest is queued, or the room closes.
     queued: Condvar,
-    /// A guest or a thread has left.
+    /// A guest, a thread or an acceptor has left, or a guest has become active.
     left: Condvar,
+    /// Ends the connection of an evicted guest.
+    tell: fn(&H),
 }
 
 #[derive(Debug)]
 struct State<G, H> {
     slots: Slots<H>,
     queue: VecDeque<(G, Id)>,
-    /// Threads that serve guests, or wait for one.
+    /// Threads that serve a guest or wait for one.
     threads: usize,
     waiting_threads: usize,
     acceptors: usize,
@@ -32,29 +36,29 @@ struct State<G, H> {
     closing: bool,
 }
 
-/// What has to be done for a guest that was admitted.
+/// What the caller must do for a guest that was admitted.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Admitted<H> {
-    /// Tell this guest to go: the new one has its place.
+    /// End this guest's connection: the new guest has its place.
     pub(crate) evicted: Option<H>,
     /// Start a thread, which is already counted, or call [`Room::thread_not_started`].
     pub(crate) start_thread: bool,
 }
 
-/// What becomes of the newest guest when the thread for it cannot be started.
+/// What happens to the newest guest if its thread cannot be started.
 #[derive(Debug)]
 pub(crate) enum WithoutThread<G, H> {
-    /// Another guest has to go, and its thread serves the new one.
+    /// End this other guest's connection: its thread then serves the newest guest.
     Evict(H),
-    /// No thread will be free for it: the guest comes back.
-    Refused(G),
+    /// No thread will become free for these guests, so the room returns them.
+    Refused(Vec<G>),
     /// A thread has taken the guest already.
     Served,
 }
 
 impl<G, H> Room<G, H> {
-    pub(crate) fn new(capacity: usize, acceptors: usize) -> Room<G, H> {
+    pub(crate) fn new(capacity: usize, acceptors: usize, tell: fn(&H)) -> Room<G, H> {
         let state = State {
             slots: Slots::new(capacity),
             queue: VecDeque::new(),
@@ -64,20 +68,20 @@ impl<G, H> Room<G, H> {
             departures: 0,
             closing: false,
         };
-        Room { state: Mutex::new(state), queued: Condvar::new(), left: Condvar::new() }
+        Room { state: Mutex::new(state), queued: Condvar::new(), left: Condvar::new(), tell }
     }
 
-    /// Queues a guest for a thread. At capacity an idle guest is evicted; if there is none, the new one
-    /// comes back. With a `handle` the guest is idle from now on, so it can be evicted while queued.
+    /// Queues a guest for a thread. At capacity the room evicts an idle guest; if no guest is idle, it returns
+    /// the new one. A guest with a `handle` is idle from now on, so it can be evicted while it is queued.
     pub(crate) fn admit(&self, guest: G, network: Network, handle: Option<H>) -> Result<Admitted<H>, G> {
         let mut state = self.lock();
         let evicted = if state.slots.is_full() { state.slots.evict() } else { None };
-        let Some(id) = state.slots.enter() else { return Err(guest) };
+        let Some(id) = state.slots.enter(evicted.is_some()) else { return Err(guest) };
         if let Some(handle) = handle {
             state.slots.becomes_idle(id, network, handle);
         }
         state.queue.push_back((guest, id));
-        // With as many threads as places, and with a guest evicted, a thread is about to be free.
+        // An evicted guest soon frees its thread, and the room needs no more threads than places.
         let may_start = evicted.is_none() && state.threads < state.slots.capacity();
         let start_thread = may_start && state.queue.len() > state.waiting_threads;
         if start_thread {
@@ -88,31 +92,34 @@ impl<G, H> Room<G, H> {
         Ok(Admitted { evicted, start_thread })
     }
 
-    /// The thread for the newest guest could not be started.
+    /// Tells the room that the thread for the newest guest could not be started.
     pub(crate) fn thread_not_started(&self) -> WithoutThread<G, H> {
         let mut state = self.lock();
         state.threads -= 1;
         self.left.notify_all();
-        let newest = state.queue.back().map(|(_, id)| *id);
-        let Some(newest) = newest else { return WithoutThread::Served };
-        // Only a guest that a thread serves frees one, so the newest itself does not count.
-        let idle = state.slots.take_idle(newest);
-        let evicted = if state.threads > 0 { state.slots.evict() } else { None };
-        if let (Some(evicted), Some((network, handle))) = (evicted, idle) {
-            state.slots.becomes_idle(newest, network, handle);
-            return WithoutThread::Evict(evicted);
+        if state.queue.is_empty() {
+            return WithoutThread::Served;
         }
-        match state.queue.pop_back() {
-            Some((guest, id)) => {
-                self.leave(&mut state, id);
-                WithoutThread::Refused(guest)
+        // Evicting a queued guest would free no thread, so only a served one is chosen.
+        if state.threads > 0 {
+            if let Some(evicted) = state.evict_served() {
+                return WithoutThread::Evict(evicted);
             }
-            None => WithoutThread::Served,
         }
+        // If there is no thread at all, the other queued guests cannot be served either.
+        let stay = if state.threads > 0 { state.queue.len() - 1 } else { 0 };
+        let refused: Vec<_> = state.queue.drain(stay..).collect();
+        let guests = refused
+            .into_iter()
+            .map(|(guest, id)| {
+                self.leave(&mut state, id);
+                guest
+            })
+            .collect();
+        WithoutThread::Refused(guests)
     }
 
-    /// The next guest for a thread of the room; `None` tells the thread to end, and it is not counted any
-    /// longer.
+    /// Waits for the next guest. `None` tells the calling thread to end; the room no longer counts it.
     pub(crate) fn next(self: &Arc<Self>) -> Option<(G, Place<G, H>)> {
         let mut state = self.lock();
         loop {
@@ -134,12 +141,12 @@ impl<G, H> Room<G, H> {
         }
     }
 
-    /// Whether few guests wait for their clients: then most clients are quick.
+    /// Whether fewer than [`FEW_IDLE`] guests are idle: most clients are quick then.
     pub(crate) fn few_are_idle(&self) -> bool {
         self.lock().slots.idle() < FEW_IDLE
     }
 
-    /// Waits while many guests that were told to go have not gone yet, for at most `timeout`.
+    /// Waits while many evicted guests have not closed yet, for at most `timeout`.
     pub(crate) fn wait_while_crowded(&self, timeout: Duration) {
         let state = self.lock();
         if state.slots.evicting() >= MAX_EVICTING {
@@ -147,25 +154,25 @@ impl<G, H> Room<G, H> {
         }
     }
 
-    /// Waits for that time, or until the room closes.
+    /// Waits for `timeout`, or until the room closes.
     pub(crate) fn pause(&self, time: Duration) {
         drop(self.wait_until(self.lock(), Instant::now() + time, |state| state.closing));
     }
 
-    /// Takes the place of an idle guest, which has to be told to go. Returns it, and what
-    /// [`Room::wait_for_departure`] takes to notice that it has gone.
+    /// Evicts an idle guest and returns its handle, so that the caller ends the connection. The number is for
+    /// [`Room::wait_for_departure`].
     pub(crate) fn evict(&self) -> (Option<H>, u64) {
         let mut state = self.lock();
         (state.slots.evict(), state.departures)
     }
 
-    /// Waits until a guest has left since [`Room::evict`], for at most `timeout`.
+    /// Waits until a guest has left after [`Room::evict`] returned `since`, for at most `timeout`.
     pub(crate) fn wait_for_departure(&self, since: u64, timeout: Duration) {
         let done = |state: &State<G, H>| state.departures != since || state.closing;
         drop(self.wait_until(self.lock(), Instant::now() + timeout, done));
     }
 
-    /// From now on threads end when no guest is queued.
+    /// Begins the shutdown: threads now end when no guest is queued.
     pub(crate) fn close(&self) {
         self.lock().closing = true;
         self.queued.notify_all();
@@ -176,24 +183,24 @@ impl<G, H> Room<G, H> {
         self.lock().closing
     }
 
-    /// An acceptor ends.
+    /// Tells the room that an acceptor has ended.
     pub(crate) fn acceptor_left(&self) {
         self.lock().acceptors -= 1;
         self.left.notify_all();
     }
 
-    /// Waits until no acceptor is left, for at most `timeout`; says whether that is so.
+    /// Waits until all acceptors have ended, for at most `timeout`. Returns whether they have.
     pub(crate) fn wait_for_acceptors(&self, timeout: Duration) -> bool {
         self.wait_until(self.lock(), Instant::now() + timeout, |state| state.acceptors == 0).acceptors == 0
     }
 
-    /// Waits until no guest is idle and no acceptor may bring one, or until `deadline`; then evicts those
-    /// who still are.
+    /// Waits until no guest is idle and all acceptors have ended, or until `deadline`. Then evicts all idle
+    /// guests and returns their handles.
     pub(crate) fn wait_for_idle(&self, deadline: Instant) -> Vec<H> {
         self.wait_until(self.lock(), deadline, |state| state.slots.idle() == 0 && state.acceptors == 0).slots.evict_all()
     }
 
-    /// Waits until guests, threads and acceptors have left, or until `deadline`.
+    /// Waits until all guests, threads and acceptors have left, or until `deadline`.
     pub(crate) fn wait_until_empty(&self, deadline: Instant) {
         let empty = |state: &State<G, H>| state.slots.open() == 0 && state.threads == 0 && state.acceptors == 0;
         drop(self.wait_until(self.lock(), deadline, empty));
@@ -221,7 +228,18 @@ impl<G, H> Room<G, H> {
     }
 }
 
-/// A guest's place in the room, given back when dropped.
+impl<G, H> State<G, H> {
+    /// Evicts an idle guest that has a thread, so that its thread becomes free.
+    fn evict_served(&mut self) -> Option<H> {
+        let slots = &mut self.slots;
+        let queued: Vec<_> = self.queue.iter().filter_map(|(_, id)| Some((*id, slots.take_idle(*id)?))).collect();
+        let evicted = slots.evict();
+        queued.into_iter().for_each(|(id, (network, handle))| slots.becomes_idle(id, network, handle));
+        evicted
+    }
+}
+
+/// A guest's place in the room. Dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) struct Place<G, H> {
     room: Arc<Room<G, H>>,
@@ -229,18 +247,29 @@ pub(crate) struct Place<G, H> {
 }
 
 impl<G, H> Place<G, H> {
-    /// The guest waits for its client for as long as the result lives: `handle` is what it takes to evict it.
+    /// Marks the guest idle for as long as the result lives. `handle` evicts it.
     pub(crate) fn idle(&self, network: Network, handle: H) -> Idle<'_, G, H> {
         self.room.lock().slots.becomes_idle(self.id, network, handle);
         Idle { place: self }
     }
 
-    /// The guest waits for its client from now on, until it leaves.
+    /// Marks the guest idle until it leaves.
     pub(crate) fn stays_idle(&self, network: Network, handle: H) {
         self.room.lock().slots.becomes_idle(self.id, network, handle);
     }
 
-    /// The guest was told to go.
+    /// Marks the guest active for good: it has a whole request that waits for the connector. If it was evicted
+    /// before, it keeps its thread, so the room evicts another guest for the one in the queue.
+    pub(crate) fn stays_active(&self) {
+        let mut state = self.room.lock();
+        let other = if state.slots.stays(self.id) && !state.queue.is_empty() { state.evict_served() } else { None };
+        drop(state);
+        if let Some(other) = other {
+            (self.room.tell)(&other);
+        }
+    }
+
+    /// Whether the guest was evicted.
     pub(crate) fn is_evicted(&self) -> bool {
         self.room.lock().slots.is_evicted(self.id)
     }
@@ -258,7 +287,7 @@ impl<G, H> Drop for Place<G, H> {
     }
 }
 
-/// A guest waits for its client; it is active again when this is dropped.
+/// Keeps a guest idle. Dropping it makes the guest active.
 #[derive(Debug)]
 pub(crate) struct Idle<'a, G, H> {
     place: &'a Place<G, H>,
@@ -267,7 +296,7 @@ pub(crate) struct Idle<'a, G, H> {
 impl<G, H> Drop for Idle<'_, G, H> {
     fn drop(&mut self) {
         self.place.room.lock().slots.becomes_active(self.place.id);
-        // Draining waits for that.
+        // A drain waits until no guest is idle.
         self.place.room.left.notify_all();
     }
 }
@@ -281,14 +310,22 @@ mod tests {
 
     type Names = Room<u32, u32>;
 
-    /// A room with that many places, and nobody in it but two acceptors.
+    /// An empty room with that many places and two acceptors.
     fn room(capacity: usize) -> Arc<Names> {
-        Arc::new(Room::new(capacity, 2))
+        Arc::new(Room::new(capacity, 2, |_| ()))
     }
 
-    /// Admits an idle guest; its handle is its name.
+    /// Admits an idle guest whose handle is its name.
     fn admit(room: &Names, name: u32) -> Admitted<u32> {
         room.admit(name, HERE, Some(name)).unwrap_or_else(|name| panic!("no place for {name}"))
+    }
+
+    /// The guests that come back when a thread could not be started.
+    fn refused(room: &Names) -> Vec<u32> {
+        match room.thread_not_started() {
+            WithoutThread::Refused(guests) => guests,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Admits a guest, and takes it on as the thread that is started for it would.
@@ -322,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_thread_a_guest_gets_the_thread_of_another_or_comes_back() {
+    fn without_a_new_thread_a_guest_gets_an_evicted_guests_thread_or_is_returned() {
         let room = room(8);
         let first = serve(&room, 1);
         assert!(admit(&room, 2).start_thread);
@@ -333,18 +370,40 @@ mod tests {
         // The only guest with a thread is active now.
         room.lock().slots.becomes_active(2);
         assert!(room.admit(3, HERE, None).unwrap().start_thread);
-        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(3)));
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open(), state.queue.len()), (1, 1, 0));
     }
 
     #[test]
-    fn the_first_guest_without_a_thread_comes_back() {
+    fn the_first_guest_without_a_thread_is_returned() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread);
-        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(1)));
+        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_guest_that_waits_for_a_thread_too_frees_none() {
+        let room = room(8);
+        assert!(admit(&room, 1).start_thread);
+        assert!(admit(&room, 2).start_thread);
+        // The thread for the first guest may still come.
+        assert_eq!(refused(&room), [2]);
+        assert_eq!(refused(&room), [1]);
+        assert_eq!(room.lock().slots.open(), 0);
+    }
+
+    #[test]
+    fn without_any_thread_every_queued_guest_comes_back() {
+        let room = room(1);
+        assert!(admit(&room, 1).start_thread);
+        let admitted = admit(&room, 2);
+        assert_eq!((admitted.evicted, admitted.start_thread), (Some(1), false), "the thread of the first serves both");
+        assert_eq!(refused(&room), [1, 2]);
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open(), state.queue.len()), (0, 0, 0));
     }
 
     #[test]
@@ -362,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn draining_evicts_those_who_are_idle_and_waits_for_the_others() {
+    fn draining_evicts_idle_guests_and_waits_until_all_have_left() {
         let room = room(8);
         let places: Vec<_> = (1..4).map(|name| serve(&room, name)).collect();
         room.lock().slots.becomes_active(2);
@@ -380,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_departure_is_noticed_although_its_place_is_taken_again() {
+    fn a_departure_is_noticed_after_the_place_is_taken_again() {
         let room = room(1);
         let place = serve(&room, 1);
         let (evicted, departures) = room.evict();
@@ -388,7 +447,35 @@ mod tests {
         let admitted = admit(&room, 2);
         assert!(admitted.evicted.is_none());
         drop(place);
-        // Returns at once: the guest left before anybody waited.
+        // This returns at once, since the guest has already left.
         room.wait_for_departure(departures, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn when_no_thread_starts_no_guest_is_left_in_the_queue() {
+        let room = room(8);
+        assert!(admit(&room, 1).start_thread && admit(&room, 2).start_thread);
+        let refused = [room.thread_not_started(), room.thread_not_started()];
+        let state = room.lock();
+        assert_eq!((state.threads, state.slots.open(), state.queue.len()), (0, 0, 0), "{refused:?}");
+    }
+
+    #[test]
+    fn without_a_thread_a_guest_with_a_request_gets_the_thread_of_an_idle_one() {
+        let room = room(8);
+        let _stalled = serve(&room, 1);
+        assert!(room.admit(2, HERE, None).unwrap().start_thread);
+        assert!(matches!(room.thread_not_started(), WithoutThread::Evict(1)));
+    }
+
+    #[test]
+    fn a_guest_that_was_told_to_go_but_has_a_request_crowds_no_longer() {
+        static TOLD: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let room = Arc::new(Room::new(2, 2, |name: &u32| TOLD.store(*name, std::sync::atomic::Ordering::Relaxed)));
+        let places: Vec<_> = (1..3).map(|name| serve(&room, name)).collect();
+        assert_eq!(admit(&room, 3).evicted, Some(1));
+        places[0].stays_active();
+        assert_eq!(TOLD.load(std::sync::atomic::Ordering::Relaxed), 2, "the thread of another one is for the guest in the queue");
+        assert_eq!(room.lock().slots.evicting(), 1);
     }
 }

@@ -1,20 +1,22 @@
-//! Who has a place, who is idle, and who is evicted: the bookkeeping, without sockets, threads or clocks.
+//! Counts the places for connections, and chooses which connection to evict. It has no sockets, threads
+//! or clocks.
 //!
 //! A connection is *idle* while it waits for its client: for the rest of a head, or for the close. It is
 //! *active* while the server works on its answer. Only idle connections are evicted.
 
 use std::net::IpAddr;
 
-/// Names a connection. Larger ids were accepted later.
+/// Identifies a connection. A connection that got its place later has a larger id.
 pub(crate) type Id = u64;
 
-/// The places for connections; `C` is what it takes to evict one.
+/// The places for connections. `C` is the handle that evicts one.
 #[derive(Debug)]
 pub(crate) struct Slots<C> {
     capacity: usize,
     last_id: Id,
-    /// Connections that are not closed yet, those that were told to go included.
+    /// Connections that are not closed yet, evicted ones included.
     open: usize,
+    /// Evicted connections that are not closed yet.
     evicting: Vec<Id>,
     /// Oldest first.
     idle: Vec<Idle<C>>,
@@ -29,11 +31,11 @@ struct Idle<C> {
     handle: C,
 }
 
-/// Where a client comes from, as far as eviction distinguishes it.
+/// The network a client comes from, as eviction counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
     Loopback,
-    /// An IPv4 address, or the first 64 bits of an IPv6 one: one client can have all addresses below them.
+    /// An IPv4 address, or the first 64 bits of an IPv6 address: one client can have all addresses of a /64.
     Remote(u64),
 }
 
@@ -56,9 +58,9 @@ impl<C> Slots<C> {
         self.capacity
     }
 
-    /// Gives a connection a place, unless all places are taken.
-    pub(crate) fn enter(&mut self) -> Option<Id> {
-        if self.is_full() {
+    /// Gives a connection a place: that of the connection evicted for it, or a free one.
+    pub(crate) fn enter(&mut self, replaces_another: bool) -> Option<Id> {
+        if self.is_full() && !replaces_another {
             return None;
         }
         self.last_id += 1;
@@ -66,7 +68,7 @@ impl<C> Slots<C> {
         Some(self.last_id)
     }
 
-    /// The connection waits for its client from now on. That makes no difference to one that was told to go.
+    /// Marks the connection idle, unless it is idle already or evicted.
     pub(crate) fn becomes_idle(&mut self, id: Id, network: Network, handle: C) {
         let at = self.idle.partition_point(|idle| idle.id < id);
         let is_idle = self.idle.get(at).is_some_and(|idle| idle.id == id);
@@ -79,7 +81,7 @@ impl<C> Slots<C> {
         }
     }
 
-    /// The connection is taken off the list of idle ones, to be put back.
+    /// Marks the connection active, and returns what `becomes_idle` needs to mark it idle again.
     pub(crate) fn take_idle(&mut self, id: Id) -> Option<(Network, C)> {
         let at = self.idle.iter().position(|idle| idle.id == id)?;
         let idle = self.remove_idle(at);
@@ -95,20 +97,28 @@ impl<C> Slots<C> {
         idle
     }
 
-    /// The connection does not wait for its client any longer.
+    /// Marks the connection active.
     pub(crate) fn becomes_active(&mut self, id: Id) {
         drop(self.take_idle(id));
     }
 
-    /// The connection is closed.
+    /// Marks the connection active for good, since its request has arrived. Returns whether it was evicted.
+    pub(crate) fn stays(&mut self, id: Id) -> bool {
+        self.becomes_active(id);
+        let evicting = self.evicting.len();
+        self.evicting.retain(|other| *other != id);
+        self.evicting.len() < evicting
+    }
+
+    /// Removes a connection that has closed.
     pub(crate) fn leave(&mut self, id: Id) {
         self.becomes_active(id);
         self.evicting.retain(|other| *other != id);
         self.open -= 1;
     }
 
-    /// Takes a place from an idle connection, which has to be told to go: the oldest one of the remote
-    /// network that has the most idle connections, or else the oldest one from this machine.
+    /// Evicts the oldest idle connection of the remote network that has the most idle ones, or if there is none,
+    /// the oldest one from this machine. The caller ends the connection through the handle.
     pub(crate) fn evict(&mut self) -> Option<C> {
         let remote = self.networks.iter().filter(|(network, _)| *network != Network::Loopback);
         let network = remote.max_by_key(|(_, count)| *count).map_or(Network::Loopback, |(network, _)| *network);
@@ -118,12 +128,12 @@ impl<C> Slots<C> {
         Some(idle.handle)
     }
 
-    /// Takes the places of all idle connections.
+    /// Evicts all idle connections.
     pub(crate) fn evict_all(&mut self) -> Vec<C> {
         std::iter::from_fn(|| self.evict()).collect()
     }
 
-    /// Whether the connection was told to go.
+    /// Whether the connection was evicted.
     pub(crate) fn is_evicted(&self, id: Id) -> bool {
         self.evicting.contains(&id)
     }
@@ -132,12 +142,12 @@ impl<C> Slots<C> {
         self.open - self.evicting.len() >= self.capacity
     }
 
-    /// Connections that are not closed yet, those that were told to go included.
+    /// Connections that are not closed yet, evicted ones included.
     pub(crate) fn open(&self) -> usize {
         self.open
     }
 
-    /// Connections that were told to go, and are not closed yet.
+    /// Evicted connections that are not closed yet.
     pub(crate) fn evicting(&self) -> usize {
         self.evicting.len()
     }
@@ -154,11 +164,11 @@ mod tests {
     const ELSEWHERE: Network = Network::Remote(1);
     const THIRD: Network = Network::Remote(2);
 
-    /// Enters idle connections from those networks, named by their number.
+    /// Slots full of idle connections from those networks. Each has its index as its handle.
     fn full_of(networks: &[Network]) -> Slots<usize> {
         let mut slots = Slots::new(networks.len());
         for (name, network) in networks.iter().enumerate() {
-            let id = slots.enter().unwrap();
+            let id = slots.enter(false).unwrap();
             slots.becomes_idle(id, *network, name);
         }
         slots
@@ -169,13 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_idle_connection_goes_first() {
+    fn the_oldest_idle_connection_is_evicted_first() {
         let mut slots = full_of(&[Network::Loopback; 4]);
         assert_eq!(evicted(&mut slots), [0, 1, 2, 3]);
     }
 
     #[test]
-    fn the_network_with_most_idle_connections_loses_one_first_and_this_machine_last() {
+    fn the_network_with_most_idle_connections_loses_one_first_and_loopback_last() {
         let mut slots = full_of(&[Network::Loopback, ELSEWHERE, THIRD, THIRD, Network::Loopback, THIRD]);
         assert_eq!(evicted(&mut slots)[..2], [2, 3]);
         let mut slots = full_of(&[Network::Loopback, ELSEWHERE]);
@@ -193,16 +203,16 @@ mod tests {
     #[test]
     fn one_eviction_makes_room_for_one_connection() {
         let mut slots = full_of(&[Network::Loopback; 2]);
-        assert_eq!(slots.enter(), None);
+        assert_eq!(slots.enter(false), None);
         assert_eq!(slots.evict(), Some(0));
-        assert_eq!(slots.enter(), Some(3));
-        assert_eq!(slots.enter(), None, "the place is taken again");
+        assert_eq!(slots.enter(false), Some(3));
+        assert_eq!(slots.enter(false), None, "the place is taken again");
         assert_eq!((slots.open(), slots.evicting()), (3, 1));
         slots.leave(1);
         assert_eq!((slots.open(), slots.evicting()), (2, 0));
-        assert_eq!(slots.enter(), None, "its place was taken when it was evicted");
+        assert_eq!(slots.enter(false), None, "its place was taken when it was evicted");
         slots.leave(2);
-        assert_eq!(slots.enter(), Some(4));
+        assert_eq!(slots.enter(false), Some(4));
     }
 
     #[test]

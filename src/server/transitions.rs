@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::PoisonError;
 
-use crate::log::{Event, Log};
+use crate::event::Event;
+use crate::log::Log;
 use crate::sync::{Mutex, MutexGuard};
 
 /// What a verdict is about.
@@ -16,8 +17,8 @@ pub(crate) enum Check {
 
 /// The changes that wait to be logged, and the last verdict of each check.
 ///
-/// The owner's function may block. So the thread that finds nobody logging logs everything that is
-/// queued, and no other thread waits for it.
+/// [`Config::on_event`](crate::Config::on_event) may block. So one thread at a time logs everything that is
+/// queued, and the other threads do not wait for it.
 #[derive(Debug)]
 pub(crate) struct Transitions {
     log: Log,
@@ -34,7 +35,7 @@ struct State {
     emitting: bool,
 }
 
-/// A check succeeds from now on, or fails for this reason.
+/// A check succeeds now, or fails with this reason.
 #[derive(Debug)]
 struct Change {
     check: Check,
@@ -47,7 +48,7 @@ impl Change {
     }
 }
 
-/// Bytes of changes that wait at most, while the owner's function blocks. Beyond it the oldest are lost.
+/// Bytes of changes that may be queued while `on_event` blocks. Beyond it the oldest changes are lost.
 const MAX_QUEUED_BYTES: usize = 256 * 1024;
 
 impl Transitions {
@@ -56,6 +57,7 @@ impl Transitions {
     }
 
     /// Notes a verdict, and logs it if it is a change. `failure` is the reason, if the check failed.
+    #[cfg(test)]
     pub(crate) fn report(&self, check: Check, failure: Option<String>) {
         self.queue(check, failure);
         self.emit();
@@ -78,7 +80,7 @@ impl Transitions {
         }
     }
 
-    /// Logs what is queued, unless another thread already does.
+    /// Logs all queued changes, unless another thread is already doing so.
     pub(crate) fn emit(&self) {
         let mut state = self.lock();
         if state.queue.is_empty() || mem::replace(&mut state.emitting, true) {
@@ -123,7 +125,7 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| transitions.report(Check::Health, None));
             events.recv().unwrap();
-            // The log blocks, and so does nobody else.
+            // The log blocks its own thread, but must not block this one.
             for size in [200_000, 100_000, 50_000] {
                 transitions.report(Check::Ready, Some("x".repeat(size)));
                 transitions.report(Check::Ready, Some("the same verdict again".into()));

@@ -1,7 +1,7 @@
-//! What `/health` and `/ready` ask: the connector, and the one `validate` in flight.
+//! The checks behind `/health` and `/ready`: the connector, and the one run of `validate` in flight.
 //!
-//! [`Checks::known`] answers what needs no waiting; [`Checks::wait`] may call the connector or wait for
-//! its verdict. This file knows nothing of connections; the only thread it starts is `validate`'s.
+//! [`Checks::known`] answers if it can without waiting. [`Checks::wait`] may call the connector or wait for
+//! its verdict. This file knows nothing of connections, and the only thread it starts is `validate`'s.
 
 use std::any::Any;
 use std::fmt;
@@ -28,13 +28,13 @@ pub(crate) enum CheckError {
     NoConnector,
     /// The process is about to end.
     Draining,
-    /// The quota of requests that wait for the connector is used up.
+    /// The quota for requests that wait for the connector is used up.
     Busy,
     /// The system has no thread for a request that has to wait.
     NoThread,
-    /// `validate` has run this long, and is not waited for any longer.
+    /// `validate` has run this long, and the client stops waiting for it.
     Overdue(Duration),
-    /// The connector's own text, at most [`MAX_ERROR_TEXT`] bytes of it.
+    /// The connector's own text, cut to [`MAX_ERROR_TEXT`] bytes.
     Reported(Arc<str>),
 }
 
@@ -53,10 +53,10 @@ impl fmt::Display for CheckError {
 
 pub(crate) type Verdict = Result<(), CheckError>;
 
-/// The connector, the state of its validation, and the quotas of those who wait for it.
+/// The connector, the state of its validation, and the quotas for requests that wait for it.
 pub(crate) struct Checks {
     state: Mutex<State>,
-    /// A run has finished, the connector was replaced, or shutdown gives up.
+    /// A run has finished, the connector was replaced, or shutdown has set `give_up`.
     changed: Condvar,
     /// Requests that wait for a verdict of `validate`.
     waiting: Quota,
@@ -77,11 +77,11 @@ struct State {
     in_flight: Option<Run>,
     finished: Option<Finished>,
     draining: bool,
-    /// When shutdown stops waiting for a verdict.
+    /// At shutdown: when requests stop waiting for a verdict.
     give_up: Option<Instant>,
 }
 
-/// The `validate` in flight.
+/// The run of `validate` in flight.
 #[derive(Clone, Copy)]
 struct Run {
     number: u64,
@@ -116,8 +116,8 @@ impl Checks {
         }
     }
 
-    /// From now on `connector` is asked. The result of an earlier connector's run is discarded, and the
-    /// requests that wait for it ask the new connector.
+    /// Asks `connector` from now on. An earlier connector's verdict is discarded, and requests that wait for
+    /// it ask the new connector.
     pub(crate) fn attach(&self, connector: Arc<dyn Connector>) {
         let mut state = self.lock();
         let before = state.connector.replace(connector);
@@ -126,16 +126,16 @@ impl Checks {
         state.finished = None;
         drop(state);
         self.changed.notify_all();
-        // The author's destructor may take its time, so it runs without the lock.
+        // The destructor is the author's code and may block, so it runs without the lock.
         drop(before);
     }
 
-    /// From now on `/ready` fails.
+    /// Makes `/ready` fail from now on.
     pub(crate) fn refuse_ready(&self) {
         self.lock().draining = true;
     }
 
-    /// Requests that wait for a verdict wait until `deadline` at most.
+    /// Makes requests stop waiting for a verdict at `deadline`.
     pub(crate) fn give_up_at(&self, deadline: Instant) {
         self.lock().give_up = Some(deadline);
         self.changed.notify_all();
@@ -155,7 +155,7 @@ impl Checks {
                 self.fresh(&state, now).or_else(|| {
                     let run = state.in_flight?;
                     let age = now.saturating_duration_since(run.started);
-                    // Logging may block, so a run that is still to be logged as overdue is left to `wait`.
+                    // Logging may block an acceptor, so an overdue run that is not logged yet is left to `wait`.
                     let logged = run.overdue_logged || age < self.validate_timeout;
                     (age >= self.patience(wait) && logged).then_some(Err(CheckError::Overdue(age)))
                 })
@@ -163,7 +163,7 @@ impl Checks {
         }
     }
 
-    /// The answer, for a request that may wait. Where the quota is used up it is an error at once.
+    /// The answer for a request that may wait. It is an error at once if the quota is used up.
     pub(crate) fn wait(self: &Arc<Self>, endpoint: Endpoint, wait: Option<Duration>) -> Verdict {
         match endpoint {
             Endpoint::Live => Ok(()),
@@ -178,22 +178,38 @@ impl Checks {
             return Err(CheckError::Draining);
         }
         let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+        let generation = state.generation;
         drop(state);
-        let _permit = self.in_ready.enter().ok_or(CheckError::Busy)?;
+        let permit = self.in_ready.enter().ok_or(CheckError::Busy)?;
         let result = call("ready", connector, |connector| connector.ready());
+        drop(permit);
         let (verdict, text) = verdict_of(result);
-        self.transitions.report(Check::Ready, text);
+        let state = self.lock();
+        if state.generation == generation {
+            self.transitions.queue(Check::Ready, text);
+        }
+        drop(state);
+        self.transitions.emit();
         verdict
     }
 
     fn health(self: &Arc<Self>, wait: Option<Duration>) -> Verdict {
+        let verdict = self.verdict(wait);
+        // The log may block, so the permit has been given back before.
+        self.transitions.emit();
+        verdict
+    }
+
+    fn verdict(self: &Arc<Self>, wait: Option<Duration>) -> Verdict {
         let asked = Instant::now();
         let patience = self.patience(wait);
         let _permit = self.waiting.enter().ok_or(CheckError::Busy)?;
-        // Once for each connector that is attached meanwhile.
+        // This repeats only if another connector is attached during the wait.
         loop {
             let state = self.lock();
-            let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+            if state.connector.is_none() {
+                return Err(CheckError::NoConnector);
+            }
             let now = Instant::now();
             if let Some(verdict) = self.fresh(&state, now) {
                 return verdict;
@@ -204,9 +220,12 @@ impl Checks {
                     drop(state);
                     run
                 }
-                None => self.start(state, connector),
+                None => {
+                    let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+                    self.start(state, connector)
+                }
             };
-            // A run that has already taken longer than this client waits is not waited for.
+            // If the run has already taken longer than this client waits, the client gets its answer now.
             let deadline = if run.started.elapsed() >= patience { asked } else { after(asked, patience) };
             let deadline = deadline.min(after(run.started, self.validate_timeout));
             if let Some(verdict) = self.wait_for(run, generation, deadline) {
@@ -215,35 +234,33 @@ impl Checks {
         }
     }
 
-    /// How long a client that says it will wait for `wait` gets to wait: long enough before it gives up
-    /// that the answer still arrives.
+    /// How long a request waits if its client will wait for `wait`: a little less, so that the answer arrives
+    /// in time.
     fn patience(&self, wait: Option<Duration>) -> Duration {
         let longest = self.validate_timeout;
         wait.map_or(longest, |wait| longest.min(wait - ANSWER_MARGIN.min(wait / 4)))
     }
 
-    /// A verdict that is young enough to be reused.
+    /// The latest verdict, if it is young enough to be reused.
     fn fresh(&self, state: &State, now: Instant) -> Option<Verdict> {
         let finished = state.finished.as_ref()?;
         (now.saturating_duration_since(finished.at) < self.validate_ttl).then(|| finished.verdict.clone())
     }
 
-    /// The error for a run that is not waited for any longer. That it passes the limit for all clients is
-    /// logged once: only that says something about the connector, since one client may be in a hurry.
+    /// The error for a client that stops waiting for a run. A run that exceeds `validate_timeout` is logged once.
+    /// A client that waits less than that says nothing about the connector, so it is not logged.
     fn overdue(&self, mut state: MutexGuard<'_, State>, number: u64, age: Duration) -> CheckError {
         let error = CheckError::Overdue(age);
         if let Some(run) = state.in_flight.as_mut().filter(|run| run.number == number && age >= self.validate_timeout) {
             if !mem::replace(&mut run.overdue_logged, true) {
                 self.transitions.queue(Check::Health, Some(error.to_string()));
-                drop(state);
-                self.transitions.emit();
             }
         }
         error
     }
 
-    /// Starts a run on a thread of its own. If there is no thread, it runs on this one: the client may
-    /// then wait longer than it wants, but the answer is right.
+    /// Starts a run on a thread of its own. If no thread can be started, it runs on the calling thread: the
+    /// client may then wait longer than it said, but gets a true answer.
     fn start(self: &Arc<Self>, mut state: MutexGuard<'_, State>, connector: Arc<dyn Connector>) -> Run {
         state.runs += 1;
         let run = Run { number: state.runs, started: Instant::now(), overdue_logged: false };
@@ -252,6 +269,8 @@ impl Checks {
         let (checks, asked) = (Arc::clone(self), Arc::clone(&connector));
         if spawn("validate", Box::new(move || checks.run(run.number, asked))).is_err() {
             self.run(run.number, connector);
+        } else {
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))).map_err(mem::forget);
         }
         run
     }
@@ -260,20 +279,20 @@ impl Checks {
         let result = call("validate", connector, |connector| connector.validate());
         let (verdict, text) = verdict_of(result);
         let mut state = self.lock();
-        // Otherwise another connector has taken the place of the one that was asked.
+        // The verdict counts only if no other connector was attached during the run.
         if state.in_flight.is_some_and(|run| run.number == number) {
             state.in_flight = None;
             state.finished = Some(Finished { run: number, at: Instant::now(), verdict });
-            // Queued under the lock, so that changes are logged in the order in which they happen.
+            // Queued under the lock, so that changes are logged in the order in which they happened.
             self.transitions.queue(Check::Health, text);
             drop(state);
-            // The log comes before the answers. If it blocks, they come when their time is up.
+            // Logged before any client is answered. If the log blocks, clients are answered when their time is up.
             self.transitions.emit();
             self.changed.notify_all();
         }
     }
 
-    /// Waits for that run to finish. `None` if the connector was replaced meanwhile.
+    /// Waits for `run` to finish. `None` if the connector is replaced during the wait.
     fn wait_for(&self, run: Run, generation: u64, deadline: Instant) -> Option<Verdict> {
         let mut state = self.lock();
         loop {
@@ -300,7 +319,7 @@ impl Checks {
     }
 }
 
-/// The verdict to give to clients, bounded once for all of them, and the whole text of an error for the log.
+/// The verdict for clients, with the error's text cut to [`MAX_ERROR_TEXT`], and the whole text for the log.
 fn verdict_of(result: Result<(), String>) -> (Verdict, Option<String>) {
     match result {
         Ok(()) => (Ok(()), None),
@@ -311,8 +330,8 @@ fn verdict_of(result: Result<(), String>) -> (Verdict, Option<String>) {
     }
 }
 
-/// Calls the connector's code, then gives this reference to the connector back: its destructor may run
-/// here. A panic in the call is an error like any other, one in the destructor changes no verdict.
+/// Calls the connector's code, then drops this reference to the connector, which may run its destructor.
+/// A panic in the call is an error. A panic in the destructor does not change the verdict.
 fn call(
     method: &str,
     connector: Arc<dyn Connector>,
@@ -329,19 +348,19 @@ fn call(
     })
 }
 
-/// A payload may panic in its own destructor, so it never runs.
+/// Leaks a panic's payload, since its destructor may panic too.
 fn forget(payload: Box<dyn Any + Send>) {
     mem::forget(payload);
 }
 
-/// How many requests may be in one place at once.
+/// Limits how many requests may wait for the same thing at once.
 #[derive(Debug)]
 struct Quota {
     most: usize,
     inside: AtomicUsize,
 }
 
-/// One of a quota, given back when dropped.
+/// A permit of a quota. Dropping it gives it back.
 struct Permit<'a>(&'a Quota);
 
 impl Quota {

@@ -29,13 +29,16 @@ fn an_address_that_cannot_be_had_ends_it_before_anything_else_starts() {
     let port = taken.local_addr().unwrap().port();
     let source = Source::new();
     // TEST-NET-1 is nobody's address.
-    for (address, port) in [("127.0.0.1", port), ("192.0.2.1", 8081)] {
+    for (address, port, hint) in [
+        ("127.0.0.1", port, "; choose another port with --health-check-port (this one: --health-check-port)"),
+        ("192.0.2.1", 8081, "; it is not an address of this machine (--health-check-bind-address), 0.0.0.0 means all"),
+    ] {
         let bind = format!("--health-check-bind-address={address}");
         let outcome = run(&mut source.program(&["--health-check", "--health-check-port", &port.to_string(), &bind]));
         let line = log_line(outcome.complaint());
         assert_eq!((line.at("level"), line.at("msg")), (Some("error"), Some("failed")), "{outcome:?}");
         let reason = line.at("error").and_then(|error| error.strip_prefix(&format!("{address}:{port}: ")));
-        assert!(line.at("what") == Some("listen") && reason.is_some_and(|reason| !reason.is_empty()), "{outcome:?}");
+        assert!(line.at("what") == Some("listen") && reason.is_some_and(|reason| reason.ends_with(hint)), "{outcome:?}");
     }
     assert!(server::untouched(&taken));
 }
@@ -46,7 +49,7 @@ fn without_health_check_nothing_listens_and_the_connector_works_as_before() {
         let source = Source::new();
         let mut daemon = Daemon::start(&mut source.program(arguments));
         daemon.line("connected");
-        assert_eq!(daemon.messages(), ["read accounts", "connected"]);
+        assert_eq!(daemon.messages(), ["health check is off", "read accounts", "connected"]);
         #[cfg(target_os = "linux")]
         assert_eq!(listening_sockets(&daemon), 0);
         source.put("passwd", format!("{PASSWD}bob:x:1001:100::/home/bob:/bin/sh\n"));
@@ -92,8 +95,9 @@ fn a_missing_source_ends_it_naming_the_file() {
         assert_eq!((line.at("level"), line.at("what")), (Some("error"), Some("connect")), "{line:?}");
         let error = line.at("error").unwrap_or_default();
         assert!(error.starts_with(&[&source.path(missing), ": "].concat()), "{line:?}");
+        assert!(error.ends_with(&format!(" (BATON_{})", missing.to_uppercase())), "{line:?}");
         assert_eq!(daemon.exit(), Some(1));
-        assert_eq!(daemon.messages(), if health_check { &["listening", "failed"][..] } else { &["failed"] });
+        assert_eq!(daemon.messages(), if health_check { ["listening", "failed"] } else { ["health check is off", "failed"] });
     }
 }
 
@@ -101,8 +105,9 @@ fn a_missing_source_ends_it_naming_the_file() {
 fn a_source_that_is_broken_from_the_start_ends_it_naming_file_line_and_reason() {
     let source = Source::new();
     source.put("passwd", "root:x:0:0:root:/root:/bin/sh\n\nann:x:one:100:Ann:/home/ann:/bin/sh\n");
-    let line = log_line(run(&mut source.program(&[])).complaint());
-    let expected = [&source.path("passwd"), ":3: uid is not a number from 0 to 4294967295"].concat();
+    let outcome = run(&mut source.program(&[]));
+    let line = log_line(outcome.stderr.lines().last().unwrap_or_default());
+    let expected = [&source.path("passwd"), ":3: uid is not a number from 0 to 4294967295 (BATON_PASSWD)"].concat();
     assert_eq!((line.at("what"), line.at("error")), (Some("connect"), Some(&*expected)));
 }
 
@@ -192,8 +197,8 @@ fn a_signal_has_it_drain_and_exit_with_0() {
         }
         daemon.signal(signal);
         assert_eq!(daemon.exit(), Some(0), "{signal}");
-        let listening = if health_check { &["listening"][..] } else { &[] };
-        assert_eq!(daemon.messages(), [listening, &["read accounts", "connected", "draining", "finished"]].concat(), "{signal}");
+        let first = if health_check { "listening" } else { "health check is off" };
+        assert_eq!(daemon.messages(), [first, "read accounts", "connected", "draining", "finished"], "{signal}");
         if health_check {
             let address = daemon.address();
             assert!(TcpStream::connect(address).is_err(), "{address} still answers");

@@ -72,8 +72,8 @@ fn trouble_with_the_source_is_logged_once_and_so_is_its_end() {
         round.write_all(contents.as_bytes()).unwrap();
     }
     daemon.line("sync works again");
-    assert_eq!(daemon.messages(), ["read accounts", "connected", "sync failed", "sync works again"]);
-    let failed = &daemon.log[2];
+    assert_eq!(daemon.messages(), ["health check is off", "read accounts", "connected", "sync failed", "sync works again"]);
+    let failed = &daemon.log[3];
     let reason = [&source.path("passwd"), ":1: 7 fields expected, 1 found"].concat();
     assert_eq!((failed.at("level"), failed.at("reason")), (Some("warn"), Some(&*reason)));
 }

@@ -16,10 +16,19 @@ fn doomed(arguments: &[&str], variables: Variables<'_>) -> Outcome {
     run(command.envs(variables.iter().copied()))
 }
 
+/// What is logged of a health check that is not enabled.
+const OFF: &str = "health check is off";
+
+#[track_caller]
+fn last_line(outcome: &Outcome) -> &str {
+    assert_eq!((outcome.code, &*outcome.stdout), (Some(1), ""), "{outcome:?}");
+    outcome.stderr.lines().last().unwrap_or_default()
+}
+
 /// Where a connector listened before it found its source missing; nowhere, if it did not listen.
 #[track_caller]
 fn listened(outcome: &Outcome) -> Option<SocketAddr> {
-    let lines: Vec<_> = outcome.stderr.lines().map(log_line).collect();
+    let lines: Vec<_> = outcome.stderr.lines().map(log_line).filter(|line| line.at("msg") != Some(OFF)).collect();
     let messages: Vec<_> = lines.iter().filter_map(|line| line.at("msg")).collect();
     assert!((outcome.code, &*outcome.stdout) == (Some(1), "") && messages.last() == Some(&"failed"), "{outcome:?}");
     assert!(messages.len() == 1 || messages == ["listening", "failed"], "{outcome:?}");
@@ -38,8 +47,8 @@ const PORT: &str = "expected a whole number from 0 to 65535 in plain digits";
 const PROBED_PORT: &str = "expected the port the server listens on, from 1 to 65535";
 const ADDRESS: &str = "expected an IP address or localhost";
 const BOOLEAN: &str = "expected true or false (also 1 t T TRUE True, 0 f F FALSE False)";
-const TIMEOUT: &str = "expected a whole number from 1 to 3600 in plain digits";
-const INTERVAL: &str = "expected a whole number from 1 to 86400 in plain digits";
+const TIMEOUT: &str = "expected a time such as 30s or 5m, from 1s to 1h";
+const INTERVAL: &str = "expected a time such as 30s or 5m, from 1s to 24h";
 
 #[rustfmt::skip]
 const BAD_PORTS: &[&str] = &[
@@ -51,7 +60,18 @@ const BAD_PORTS: &[&str] = &[
 const BAD_ADDRESSES: &[&str] = &[
     "example.com", "localhost.", "local host", "127.1", "127.0.0.01", "256.0.0.1", "1", "[127.0.0.1]", "[::1", "::1]", "[[::1]]", "[]",
     "127.0.0.1:80", "[::1]:80", "fe80::1%eth0", " 127.0.0.1", "127.0.0.1 ", "http://127.0.0.1", "*", "[localhost]",
+    "255.255.255.255", "224.0.0.1", "ff02::1",
 ];
+
+/// What is added about a bad value that is easily explained.
+fn hint(value: &str) -> &'static str {
+    match value {
+        "example.com" | "localhost." => "; host names are not looked up",
+        "127.0.0.1:80" | "[::1]:80" => "; the port goes to --health-check-port",
+        "255.255.255.255" | "224.0.0.1" | "ff02::1" => "; multicast and broadcast addresses are none to listen on",
+        _ => "",
+    }
+}
 
 #[test]
 fn a_bad_port_or_address_is_refused_wherever_it_is_given() {
@@ -61,11 +81,12 @@ fn a_bad_port_or_address_is_refused_wherever_it_is_given() {
     ] {
         for value in values {
             let flag = &*format!("{name}={value}");
-            let complaint = format!("invalid {name} \"{value}\": {expected}");
+            let hint = hint(value);
+            let complaint = format!("invalid {name} \"{value}\": {expected}{hint}");
             for arguments in [&[flag][..], &[name, value], &[flag, "health-check"], &["health-check", flag]] {
                 refused(arguments, &[], &complaint);
             }
-            let complaint = format!("invalid {variable} \"{value}\": {expected}");
+            let complaint = format!("invalid {variable} \"{value}\": {expected}{hint}");
             for arguments in [&[][..], &["--health-check"], &["health-check"]] {
                 refused(arguments, &[(variable, value)], &complaint);
             }
@@ -83,17 +104,29 @@ fn a_bad_boolean_timeout_interval_or_endpoint_is_refused() {
         refused(&[&format!("--health-check={value}")], &[], &format!("invalid --health-check \"{value}\": {BOOLEAN}"));
         refused(&[], &[("BATON_HEALTH_CHECK", value)], &format!("invalid BATON_HEALTH_CHECK \"{value}\": {BOOLEAN}"));
     }
-    for value in ["0", "-1", "-5", "+5", "0.5", "1.5", "5s", "3601", "05", " 5", "1e1", "abc", "18446744073709551616"] {
+    for value in
+        ["0", "-1", "-5", "+5", "0.5", "1.5", "5d", "3601", "61m", "05", " 5", "1e1", "abc", "999ms", "18446744073709551616"]
+    {
         let complaint = format!("invalid --timeout \"{value}\": {TIMEOUT}");
         refused(&["health-check", &format!("--timeout={value}")], &[], &complaint);
         refused(&["--timeout", value, "health-check"], &[], &complaint);
     }
-    for value in ["0", "86401", "-1", "1.5", "1m", "060"] {
+    for value in ["0", "86401", "-1", "1.5", "25h", "060"] {
         refused(&[&format!("--sync-interval={value}")], &[], &format!("invalid --sync-interval \"{value}\": {INTERVAL}"));
         refused(&[], &[("BATON_SYNC_INTERVAL", value)], &format!("invalid BATON_SYNC_INTERVAL \"{value}\": {INTERVAL}"));
     }
-    for value in ["bogus", "Health", "HEALTH", "/health", "healthz", "alive", "health,ready", ""] {
-        let complaint = format!("invalid endpoint: {value} (valid: health, ready, live)");
+    for (value, meant) in [
+        ("bogus", ""),
+        ("Health", "; did you mean health?"),
+        ("HEALTH", "; did you mean health?"),
+        ("/health", "; did you mean health?"),
+        ("healthz", "; did you mean health?"),
+        ("heath", "; did you mean health?"),
+        ("alive", "; did you mean live?"),
+        ("health,ready", ""),
+        ("", ""),
+    ] {
+        let complaint = format!("invalid endpoint: {value} (valid: health, ready, live), given with --endpoint{meant}");
         refused(&["health-check", &format!("--endpoint={value}")], &[], &complaint);
         refused(&["health-check", "--endpoint", value], &[], &complaint);
     }
@@ -103,40 +136,45 @@ fn a_bad_boolean_timeout_interval_or_endpoint_is_refused() {
 fn arguments_that_mean_nothing_are_refused() {
     for (arguments, complaint) in [
         // An empty variable counts as unset; an empty flag is a value, and not an allowed one.
-        (&["--passwd="][..], "invalid --passwd \"\": expected a text that is not empty"),
+        (&["--passwd="][..], "invalid --passwd \"\": must not be empty"),
         (&["--health-check-port="], &*format!("invalid --health-check-port \"\": {PORT}")),
         (&["--health-check-bind-address="], &format!("invalid --health-check-bind-address \"\": {ADDRESS}")),
         (&["--health-check="], &format!("invalid --health-check \"\": {BOOLEAN}")),
         (&["--sync-interval="], &format!("invalid --sync-interval \"\": {INTERVAL}")),
         (&["health-check", "--timeout="], &format!("invalid --timeout \"\": {TIMEOUT}")),
-        (
-            &["health-check", "--health-check-port"],
-            "--health-check-port needs a value: a whole number from 0 to 65535 in plain digits",
-        ),
-        (&["--health-check-bind-address"], "--health-check-bind-address needs a value: an IP address or localhost"),
-        (&["health-check", "--timeout"], "--timeout needs a value: a whole number from 1 to 3600 in plain digits"),
-        (&["--sync-interval"], "--sync-interval needs a value: a whole number from 1 to 86400 in plain digits"),
-        (&["health-check", "--endpoint"], "--endpoint needs a value: health, ready or live"),
-        (&["--passwd"], "--passwd needs a value: a text that is not empty"),
+        (&["health-check", "--health-check-port"], "--health-check-port needs a value: --health-check-port=PORT"),
+        (&["--health-check-bind-address"], "--health-check-bind-address needs a value: --health-check-bind-address=ADDRESS"),
+        (&["health-check", "--timeout"], "--timeout needs a value: --timeout=TIME"),
+        (&["--sync-interval"], "--sync-interval needs a value: --sync-interval=TIME"),
+        (&["health-check", "--endpoint"], "--endpoint needs a value: --endpoint=ENDPOINT"),
+        (&["--passwd"], "--passwd needs a value: --passwd=FILE"),
         (&["--bogus"], "unknown flag --bogus (see --help)"),
         (&["--help=1"], "--help takes no value: \"1\" (see --help)"),
-        (&["-health-check"], "--help takes no value: \"ealth-check\" (see --help)"),
-        (&["-V1"], "--version takes no value: \"1\" (see --help)"),
+        (&["-V1"], "unknown flag -V1 (see --help)"),
         (&["--bogus=1"], "unknown flag --bogus (see --help)"),
-        (&["--Health-Check"], "unknown flag --Health-Check (see --help)"),
-        (&["--health"], "unknown flag --health (see --help)"),
-        (&["--health-check-port2=1"], "unknown flag --health-check-port2 (see --help)"),
-        (&["--health_check_port=1"], "unknown flag --health_check_port (see --help)"),
+        // What was probably meant.
+        (&["-health-check"], "unknown flag -health-check (did you mean --health-check?)"),
+        (&["--Health-Check"], "unknown flag --Health-Check (did you mean --health-check?)"),
+        (&["--heath-check"], "unknown flag --heath-check (did you mean --health-check?)"),
+        (&["--health_check_port=1"], "unknown flag --health_check_port (did you mean --health-check-port?)"),
+        (&["--health-check-port2=1"], "unknown flag --health-check-port2 (did you mean --health-check-port?)"),
+        (&["--port=8082"], "unknown flag --port (did you mean --health-check-port?)"),
+        (&["health-check", "-t", "5"], "unknown flag -t (did you mean --timeout?)"),
+        (&["--group-file=a"], "unknown flag --group-file (see --help)"),
         (&["health-check", "--bogus"], "unknown flag --bogus (see --help)"),
         (&["-x"], "unknown flag -x (see --help)"),
-        (&["-p8081"], "unknown flag -p (see --help)"),
-        (&["bogus"], "unknown subcommand \"bogus\" (valid: health-check)"),
-        (&["Health-Check"], "unknown subcommand \"Health-Check\" (valid: health-check)"),
-        (&["health"], "unknown subcommand \"health\" (valid: health-check)"),
-        (&[""], "unknown subcommand \"\" (valid: health-check)"),
-        (&["-"], "unknown subcommand \"-\" (valid: health-check)"),
+        (&["bogus"], "unknown subcommand \"bogus\" (valid: health-check; without one the connector runs)"),
+        (&["run"], "unknown subcommand \"run\" (valid: health-check; without one the connector runs)"),
+        (
+            &["Health-Check"],
+            "unknown subcommand \"Health-Check\" (valid: health-check; without one the connector runs); did you mean health-check?",
+        ),
+        (&[""], "unknown subcommand \"\" (valid: health-check; without one the connector runs)"),
+        (&["-"], "unknown subcommand \"-\" (valid: health-check; without one the connector runs)"),
+        (&["\u{2013}health-check"], "\"\u{2013}health-check\" starts with \"\u{2013}\" (U+2013), not \"--\""),
         // A switch takes only what is attached to it.
-        (&["--health-check", "false"], "unknown subcommand \"false\" (valid: health-check)"),
+        (&["--health-check", "false"], "a switch takes its value with \"=\": --health-check=false"),
+        (&["--health-check", "health-check", "true"], "unexpected argument \"true\" (see --help)"),
         (&["health-check", "ready"], "unexpected argument \"ready\" (see --help)"),
         (&["health-check", "health-check"], "unexpected argument \"health-check\" (see --help)"),
         (&["health-check", ""], "unexpected argument \"\" (see --help)"),
@@ -144,12 +182,17 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["health-check", "--endpoint=live", "extra"], "unexpected argument \"extra\" (see --help)"),
         (&["--endpoint=live"], "--endpoint belongs to health-check (see --help)"),
         (&["--health-check", "--timeout=5"], "--timeout belongs to health-check (see --help)"),
+        (&["--log-level=loud"], "invalid --log-level \"loud\": expected debug, info, warn or error"),
+        (&["--log-format=xml"], "invalid --log-format \"xml\": expected json, text or console"),
         // What was typed is shown in one line, bounded, and without what a terminal would obey.
         (&["--\u{1b}[31m"], "unknown flag --\\x1b[31m (see --help)"),
-        (&["a\nb\u{9b}c"], "unknown subcommand \"a\\x0ab\\x9bc\" (valid: health-check)"),
+        (&["a\nb\u{9b}c"], "unknown subcommand \"a\\x0ab\\x9bc\" (valid: health-check; without one the connector runs)"),
         (&["health-check", "\r"], "unexpected argument \"\\x0d\" (see --help)"),
         (&["--health-check-port=\t"], &format!("invalid --health-check-port \"\\x09\": {PORT}")),
-        (&["health-check", "--endpoint=\u{1b}]0;x\u{7}"], "invalid endpoint: \\x1b]0;x\\x07 (valid: health, ready, live)"),
+        (
+            &["health-check", "--endpoint=\u{1b}]0;x\u{7}"],
+            "invalid endpoint: \\x1b]0;x\\x07 (valid: health, ready, live), given with --endpoint",
+        ),
         (&["--health-check-port", &"9".repeat(10_000)], &format!("invalid --health-check-port \"{}...\": {PORT}", "9".repeat(197))),
     ] {
         refused(arguments, &[], complaint);
@@ -167,9 +210,8 @@ fn what_is_not_utf_8_is_refused_by_name() {
         ("--health-check-port", "BATON_HEALTH_CHECK_PORT"),
         ("--health-check-bind-address", "BATON_HEALTH_CHECK_BIND_ADDRESS"),
         ("--health-check", "BATON_HEALTH_CHECK"),
-        ("--passwd", "BATON_PASSWD"),
-        ("--group", "BATON_GROUP"),
         ("--sync-interval", "BATON_SYNC_INTERVAL"),
+        ("--log-level", "BATON_LOG_LEVEL"),
     ] {
         let mut flag = OsString::from(name);
         flag.push("=");
@@ -181,10 +223,17 @@ fn what_is_not_utf_8_is_refused_by_name() {
     }
     for name in ["--endpoint", "--timeout"] {
         let outcome = run(program([OsStr::new("health-check"), name.as_ref(), bad]).env("BATON_HEALTH_CHECK_PORT", bad));
-        assert_eq!(outcome.complaint(), format!("baton-passwd: invalid {name} \"80\u{fffd}\": expected UTF-8"));
+        let expected = match name {
+            "--endpoint" => "invalid endpoint: 80\u{fffd} (valid: health, ready, live), given with --endpoint".to_owned(),
+            _ => format!("invalid {name} \"80\u{fffd}\": expected UTF-8"),
+        };
+        assert_eq!(outcome.complaint(), format!("baton-passwd: {expected}"));
     }
+    // A path may be anything.
+    let outcome = run(program([""; 0]).env("BATON_PASSWD", bad));
+    assert_eq!(log_line(last_line(&outcome)).at("what"), Some("connect"), "{outcome:?}");
     for (arguments, complaint) in [
-        (&[bad][..], "unknown subcommand \"80\u{fffd}\" (valid: health-check)"),
+        (&[bad][..], "unknown subcommand \"80\u{fffd}\" (valid: health-check; without one the connector runs)"),
         (&[OsStr::new("health-check"), bad], "unexpected argument \"80\u{fffd}\" (see --help)"),
         (&[OsStr::from_bytes(b"--\xff")], "unknown flag --\u{fffd} (see --help)"),
     ] {
@@ -201,17 +250,19 @@ fn help_shows_every_flag_with_its_variable_and_default_and_the_exit_codes() {
         ("--health-check-port=PORT", ", BATON_HEALTH_CHECK_PORT", "8081"),
         ("--health-check-bind-address=ADDRESS", ", BATON_HEALTH_CHECK_BIND_ADDRESS", "127.0.0.1"),
         ("--endpoint=ENDPOINT", "", "health"),
-        ("--timeout=SECONDS", "", "5"),
+        ("--timeout=TIME", "", "5s"),
         ("--passwd=FILE", ", BATON_PASSWD", "/etc/passwd"),
         ("--group=FILE", ", BATON_GROUP", "/etc/group"),
-        ("--sync-interval=SECONDS", ", BATON_SYNC_INTERVAL", "60"),
+        ("--sync-interval=TIME", ", BATON_SYNC_INTERVAL", "1m"),
+        ("--log-level=LEVEL", ", BATON_LOG_LEVEL", "info"),
+        ("--log-format=FORMAT", ", BATON_LOG_FORMAT", "text on a terminal, else json"),
     ] {
         let mut lines = help.stdout.lines().skip_while(|line| *line != format!("  {flag}{variable}"));
         assert!(lines.next().is_some(), "no line for {flag}: {}", help.stdout);
         let about = lines.next().unwrap_or_default();
         assert!(about.ends_with(&format!(" [default: {default}]")), "{flag}: {about}");
     }
-    for range in [" (0 to 65535) [default: 8081]", " (1 to 3600) [default: 5]", " (1 to 86400) [default: 60]"] {
+    for range in [" (0 to 65535) [default: 8081]", " (1s to 1h) [default: 5s]", " (1s to 24h) [default: 1m]"] {
         assert_eq!(help.stdout.matches(range).count(), 1, "{range}: {}", help.stdout);
     }
     for line in [
@@ -228,7 +279,7 @@ fn help_shows_every_flag_with_its_variable_and_default_and_the_exit_codes() {
     ] {
         assert!(help.stdout.lines().any(|other| other == line), "no line {line:?}: {}", help.stdout);
     }
-    assert!(help.stdout.lines().all(|line| line.len() <= 100), "{}", help.stdout);
+    assert!(help.stdout.lines().all(|line| line.len() <= 80), "{}", help.stdout);
 }
 
 #[test]
@@ -243,6 +294,9 @@ fn help_and_version_need_nothing_to_be_right() {
         (&["--health-check", "--help", "--bogus"], &help),
         (&["--version"], version),
         (&["-V"], version),
+        (&["-v"], version),
+        (&["help"], &help),
+        (&["help", "health-check"], &help),
         (&["health-check", "--version"], version),
         (&["health-check", "-V"], version),
     ] {
@@ -365,7 +419,7 @@ fn the_connectors_own_settings_follow_the_same_rules() {
         (&["--passwd=/missing/5", passwd_flag, "--group=/missing/6"], &[], "/missing/6"),
     ] {
         let outcome = run(program(arguments).envs(variables.iter().copied()));
-        let line = log_line(outcome.complaint());
+        let line = log_line(last_line(&outcome));
         assert_eq!((line.at("msg"), line.at("what")), (Some("failed"), Some("connect")), "{outcome:?}");
         let error = line.at("error").unwrap_or_default();
         assert!(error.starts_with(&format!("{missing}: ")), "{arguments:?} {variables:?}: {error}");
@@ -390,7 +444,7 @@ fn the_probe_takes_its_flags_before_and_after_the_subcommand_and_the_last_one_wi
         (&["health-check", "--health-check-port", &wrong], &right, false),
         // What else is in the environment that the server was started with does not matter.
         (&["--health-check", "--sync-interval=5", "--passwd=/nonexistent", "health-check", "--timeout", "60"], &right, true),
-        (&["--endpoint=bogus-if-it-were-read", "health-check"], &right, false),
+        (&["--endpoint=bogus", "health-check"], &right, false),
     ] {
         let outcome = run(program(arguments).env("BATON_HEALTH_CHECK_PORT", variable));
         assert_eq!(outcome.code, Some(if reached { 0 } else { 1 }), "{arguments:?} {variable}: {outcome:?}");
@@ -398,7 +452,7 @@ fn the_probe_takes_its_flags_before_and_after_the_subcommand_and_the_last_one_wi
     for (arguments, word) in [
         (&["--endpoint=live", "health-check"][..], "alive\n"),
         (&["--endpoint=live", "health-check", "--endpoint", "ready"], "ready\n"),
-        (&["health-check", "--endpoint=ready", "--endpoint=health"], "healthy\n"),
+        (&["health-check", "--endpoint=ready", "--endpoint=health", "--timeout=1m"], "healthy\n"),
     ] {
         run(program(arguments).env("BATON_HEALTH_CHECK_PORT", &right)).succeeded_with(word);
     }

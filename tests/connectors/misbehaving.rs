@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use baton_health::{App, BoxError, Config, Connector, Level, Setting, Settings, Stop, log};
+use baton_health::{App, BoxError, Config, Connector, Level, Settings, Stop, log};
 
 struct Misbehaving {
     how: String,
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         "the destructor hangs" | "the destructor hangs after serve failed" => config.drain_timeout = Duration::from_millis(700),
         _ => {}
     }
-    App::new("misbehaving", "1").config(config).setting(Setting::flag("unused")).run(move |_: &Settings| connect(how))
+    App::new("misbehaving", "1").config(config).run(move |_: &Settings| connect(how))
 }
 
 fn connect(how: String) -> Result<Misbehaving, BoxError> {

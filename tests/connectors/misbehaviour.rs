@@ -15,10 +15,15 @@ fn misbehaving(how: &str, arguments: &[&str]) -> Command {
 
 const LISTEN: &[&str] = &["--health-check", "--health-check-port=0"];
 
-/// Has the connector do something, and waits until it has.
-fn order(daemon: &mut Daemon, order: &str) {
+/// Has the connector do something that may end it.
+fn tell(daemon: &mut Daemon, order: &str) {
     let stdin = daemon.child().stdin.as_mut().expect("it is a pipe");
     writeln!(stdin, "{order}").expect("it reads");
+}
+
+/// Has the connector do something, and waits until it has.
+fn order(daemon: &mut Daemon, order: &str) {
+    tell(daemon, order);
     let mut done = [0; 5];
     daemon.child().stdout.as_mut().expect("it is a pipe").read_exact(&mut done).expect("it answers");
     assert_eq!(&done, b"done\n");
@@ -49,7 +54,7 @@ fn a_panic_in_on_event_loses_no_event_and_holds_nothing_up() {
 #[test]
 fn a_listener_that_fails_ends_the_connector_in_order() {
     let mut daemon = Daemon::start(&mut misbehaving("", LISTEN)).connected();
-    order(&mut daemon, "break listener");
+    tell(&mut daemon, "break listener");
     assert_eq!(daemon.exit(), Some(1));
     assert_eq!(with(&daemon, "listener failed").len(), 1, "{:?}", daemon.log);
     let mut messages = daemon.messages();
@@ -62,7 +67,7 @@ fn a_listener_that_fails_ends_the_connector_in_order() {
 #[test]
 fn an_inbox_that_fails_is_not_taken_for_the_listener() {
     let mut daemon = Daemon::start(&mut misbehaving("", LISTEN)).connected();
-    order(&mut daemon, "break inbox");
+    tell(&mut daemon, "break inbox");
     assert_eq!(daemon.exit(), Some(1));
     assert_eq!(with(&daemon, "failed")[0].at("what"), Some("receive signals"), "{:?}", daemon.log);
 }
@@ -84,7 +89,7 @@ fn when_serve_fails_its_threads_are_asked_to_stop_and_the_destructor_is_not_wait
         for listens in [false, true] {
             let mut daemon = Daemon::start(&mut misbehaving(how, if listens { LISTEN } else { &[] }));
             assert_eq!(daemon.exit(), Some(1), "{how}");
-            let first = if listens { &["listening"][..] } else { &[] };
+            let first = if listens { &["listening"][..] } else { &["health check is off"] };
             assert_eq!(daemon.messages(), [first, messages].concat(), "{how}");
             let failed = with(&daemon, "failed")[0];
             assert_eq!((failed.at("what"), failed.at("error")), (Some("serve"), Some("upstream is gone")), "{how}");
@@ -181,7 +186,7 @@ fn the_journal_is_told_how_grave_a_line_is() {
         let outcome = run(misbehaving("serve returns", &[]).env("JOURNAL_STREAM", stream).stderr(file));
         assert_eq!(outcome.code, Some(0));
         let text = std::fs::read_to_string(&path).expect("it is there");
-        assert!(text.lines().count() == 3 && text.lines().all(|line| line.starts_with(first)), "{text}");
+        assert!(text.lines().count() == 4 && text.lines().all(|line| line.starts_with(first)), "{text}");
     }
     let file = std::fs::File::create(&path).expect("a file can be made");
     let data = file.metadata().expect("it is open");

@@ -1,5 +1,5 @@
-//! Tests that count threads or memory need a process of their own: they run in a child that is this
-//! same program with one test in it.
+//! Tests that count threads or memory need a process of their own. Such a test starts this program again
+//! as a child that runs only this test.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use crate::wait::until;
 
 const CHILD: &str = "BATON_TEST_ALONE";
 
-/// True in the process that the test has for itself. Elsewhere it runs that process, and fails with it.
+/// True in the test's own process. Elsewhere this starts that process, and panics if it fails.
 #[track_caller]
 pub(crate) fn is_alone(test: &str) -> bool {
     if env::var_os(CHILD).is_some_and(|name| name == test) {
@@ -28,22 +28,22 @@ pub(crate) fn is_alone(test: &str) -> bool {
     false
 }
 
-/// How many threads of that name this process has, where the system tells.
+/// The number of threads of that name in this process, if the system tells.
 pub(crate) fn threads_named(name: &str) -> Option<usize> {
     let tasks = std::fs::read_dir("/proc/self/task").ok()?;
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     Some(names.filter(|found| found.trim_end() == name).count())
 }
 
-/// Bytes of memory this process has in use, where the system tells.
+/// The bytes of memory that this process uses, if the system tells.
 pub(crate) fn resident_bytes() -> Option<usize> {
     const PAGE: usize = 4096;
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     Some(pages.split(' ').nth(1)?.parse::<usize>().ok()? * PAGE)
 }
 
-/// Waits until every other thread of this process sleeps and none has run between two looks: whatever
-/// was sent has then been dealt with as far as it can be. Returns at once where the system cannot tell.
+/// Waits until every other thread of this process sleeps and none has run between two checks. The server has
+/// then done all it can with what clients have sent. Returns at once if the system cannot tell.
 #[track_caller]
 pub(crate) fn until_all_sleep() {
     let mut before = None;
@@ -55,7 +55,7 @@ pub(crate) fn until_all_sleep() {
     });
 }
 
-/// Every other thread with its numbers of context switches, if all of them sleep.
+/// All other threads with their numbers of context switches, if all of them sleep.
 fn sleepers() -> Option<Vec<(OsString, Vec<String>)>> {
     let own = std::fs::read_link("/proc/thread-self").ok()?.file_name()?.to_owned();
     let others = std::fs::read_dir("/proc/self/task").ok()?.map(|task| task.map(|task| task.file_name()));

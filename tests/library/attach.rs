@@ -1,4 +1,4 @@
-//! Another connector takes the place of one that hangs, or that ends badly.
+//! A connector replaces one that hangs, or one whose destructor panics.
 
 use std::panic;
 use std::sync::Arc;
@@ -12,8 +12,7 @@ use crate::scripted::{Gate, Scripted, Server};
 
 const VALIDATION: &str = "details.validation_error";
 
-/// How long `validate` may take: long enough for a slow machine to be no part of it, and short enough
-/// to end a test that fails.
+/// How long `validate` may take: long enough for a slow machine, and short enough to end a failing test.
 const LONG: Duration = Duration::from_secs(20);
 
 fn gated(gate: &Arc<Gate>, text: &'static str) -> Arc<Scripted> {
@@ -40,16 +39,16 @@ fn clients_that_wait_for_one_connector_are_answered_by_the_next_one() {
         let gate = Gate::new();
         let server = Server::with(gated(&gate, "first"), |config| config.validate_timeout = LONG);
         let clients = waiting(&server, &gate, 10);
-        // Nobody asks after this: those who wait must find the new one themselves.
+        // No client asks after this, so the waiting clients themselves must ask the new connector.
         server.server.attach(Scripted::validate(move || reason.map_or(Ok(()), |text| Err(text.into()))));
         for client in clients {
             let answer = client.answer();
             assert_eq!((answer.status == 200, answer.at(VALIDATION).as_deref()), (reason.is_none(), reason), "{answer:?}");
         }
-        // What the first one says in the end is not heard.
+        // The first connector's late verdict is discarded.
         gate.open();
         until_all_sleep();
-        assert_eq!(server.events(), [event], "the first one never had a verdict");
+        assert_eq!(server.events(), [event], "the first connector's verdict must not be logged");
     }
 }
 
@@ -63,7 +62,7 @@ fn clients_follow_every_change_of_the_connector() {
     let mut clients = Vec::new();
     for gate in &gates {
         server.server.attach(gated(gate, "one that was replaced"));
-        // The first comes by these; the others by those who wait already.
+        // These clients start the first connector's run. Clients that already wait start the later ones.
         clients.extend(waiting(&server, gate, 3));
     }
     server.server.attach(Scripted::validate(|| Ok(())));
@@ -107,7 +106,7 @@ fn a_destructor_that_panics_costs_no_answer_and_no_place() {
     if !is_alone("attach::a_destructor_that_panics_costs_no_answer_and_no_place") {
         return;
     }
-    // It happens here too when nothing is under way: then it is the business of whoever attaches.
+    // Without a run in flight, the destructor runs and panics in `attach` itself.
     let attach = |server: &Server, connector: Arc<dyn Connector>| {
         let _ = panic::catch_unwind(panic::AssertUnwindSafe(|| server.server.attach(connector)));
     };
@@ -118,7 +117,7 @@ fn a_destructor_that_panics_costs_no_answer_and_no_place() {
             config.validate_timeout = LONG;
         });
         let address = server.address();
-        // More often than there are places.
+        // More rounds than places.
         for _ in 0..20 {
             let gate = Gate::new();
             attach(&server, Arc::new(EndsBadly(Arc::clone(&gate))));
@@ -127,7 +126,6 @@ fn a_destructor_that_panics_costs_no_answer_and_no_place() {
             until_all_sleep();
             attach(&server, Scripted::validate(|| Ok(())));
             gate.open();
-            // Those who still wait for the first one are not told to stop before somebody asks the second.
             let answer = get(address, "/health");
             assert_eq!(answer.status, 200, "{answer:?}");
             for client in clients {

@@ -1,4 +1,4 @@
-//! Bytes that are no request, or more than one; and who gets to read the answer.
+//! Bytes that are no request or more than one, and what the answers to them contain.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -14,7 +14,7 @@ fn server() -> Server {
 }
 
 #[test]
-fn head_gets_no_body_whatever_the_answer() {
+fn an_answer_to_head_never_has_a_body() {
     let server = server();
     for (request, status) in [
         ("HEAD /live HTTP/1.1\r\nHost: a\r\n\r\n", 200),
@@ -28,7 +28,7 @@ fn head_gets_no_body_whatever_the_answer() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_with_the_right_status() {
+fn invalid_requests_are_refused_with_the_right_status() {
     let server = server();
     for (request, status) in [
         (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], 400),
@@ -60,7 +60,7 @@ fn what_is_no_request_is_refused_with_the_right_status() {
         (b"GET /live?verbose=1 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
         (b"GET http://a/live HTTP/1.1\r\nHost: b\r\n\r\n", 200),
         (b"GET /live HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 200),
-        // One request, one answer.
+        // A second request on the same connection gets no answer.
         (b"GET /live HTTP/1.1\r\nHost: a\r\n\r\nGET /live HTTP/1.1\r\nHost: a\r\n\r\n", 200),
     ] {
         let answer = ask(server.address(), request);
@@ -78,7 +78,7 @@ fn what_is_no_request_is_refused_with_the_right_status() {
 }
 
 #[test]
-fn options_asks_like_get_and_learns_which_methods_there_are() {
+fn options_gets_the_answer_of_get_and_the_allowed_methods() {
     let server = Server::with(Scripted::validate(|| Err("boom".into())), |_| {});
     for (request, status, word) in [
         // What HAProxy's `option httpchk /health` sends.
@@ -87,7 +87,7 @@ fn options_asks_like_get_and_learns_which_methods_there_are() {
         ("OPTIONS /ready HTTP/1.0\r\n\r\n", 200, "ready"),
         ("OPTIONS /live?a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 200, "alive"),
         ("OPTIONS http://a/live HTTP/1.1\r\nHost: a\r\n\r\n", 200, "alive"),
-        // The server as a whole: is it there?
+        // This asks about the server as a whole.
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200, "alive"),
     ] {
         let answer = ask(server.address(), request);
@@ -99,7 +99,7 @@ fn options_asks_like_get_and_learns_which_methods_there_are() {
 }
 
 #[test]
-fn a_path_that_is_none_of_ours_is_answered_with_those_that_are() {
+fn the_answer_to_an_unknown_path_lists_the_endpoints() {
     let server = server();
     let body = "{\"error\":\"404 Not Found\",\"endpoints\":\"/health, /ready, /live\"}\n";
     assert_eq!(get(server.address(), "/healthz").body, body);
@@ -129,7 +129,7 @@ fn a_request_that_a_proxy_passed_on_gets_no_reason() {
 }
 
 #[test]
-fn nothing_of_a_request_comes_back() {
+fn no_answer_repeats_a_part_of_its_request() {
     let server = Server::with(Scripted::validate(|| Err("boom".into())), |_| {});
     for request in [
         "MARK /health HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -176,14 +176,14 @@ fn a_client_that_sends_a_megabyte_first_reads_its_answer_to_the_end() {
         ("".into(), &get_request("/live").repeat(MIB / get_request("/live").len()), 200),
     ] {
         let client = Client::that_sent(server.address(), &head);
-        // Everything is taken, though the answer has long been there; and the end is no reset.
+        // The server takes everything although it has already answered, and does not reset the connection.
         client.send(rest).unwrap_or_else(|error| panic!("{head:?}: {error}"));
         client.half_close();
         assert_eq!(client.answer().status, status, "{head:?}");
     }
 }
 
-/// A head of `/live` that is that long.
+/// A request for `/live` with a head of `len` bytes.
 fn head_of(len: usize) -> String {
     let start = "GET /live HTTP/1.1\r\nHost: a\r\nX: ";
     [start, &"x".repeat(len - start.len() - 4), "\r\n\r\n"].concat()

@@ -15,7 +15,7 @@ const VALIDATION: &str = "details.validation_error";
 const READINESS: &str = "details.readiness_error";
 const BUSY: &str = "too many requests";
 
-/// A connector whose `validate` passes a gate, and then says what it is told to.
+/// A connector whose `validate` waits at a gate, and then returns `verdict()`.
 fn gated(gate: &Arc<Gate>, verdict: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static) -> Arc<Scripted> {
     let gate = Arc::clone(gate);
     Scripted::validate(move || {
@@ -29,8 +29,8 @@ fn patient(path: &str, seconds: u32) -> String {
 }
 
 #[test]
-fn a_validate_that_hangs_costs_one_thread_and_everybody_is_answered() {
-    if !is_alone("checks::a_validate_that_hangs_costs_one_thread_and_everybody_is_answered") {
+fn a_validate_that_hangs_costs_one_thread_and_every_client_is_answered() {
+    if !is_alone("checks::a_validate_that_hangs_costs_one_thread_and_every_client_is_answered") {
         return;
     }
     let gate = Gate::new();
@@ -71,8 +71,8 @@ fn a_validate_that_hangs_costs_one_thread_and_everybody_is_answered() {
 }
 
 #[test]
-fn those_who_ask_at_once_share_one_validate_and_its_verdict() {
-    if !is_alone("checks::those_who_ask_at_once_share_one_validate_and_its_verdict") {
+fn concurrent_clients_share_one_validate_and_its_verdict() {
+    if !is_alone("checks::concurrent_clients_share_one_validate_and_its_verdict") {
         return;
     }
     const MANY: usize = 250;
@@ -85,12 +85,12 @@ fn those_who_ask_at_once_share_one_validate_and_its_verdict() {
         });
         let clients: Vec<_> = (0..MANY).map(|_| Client::that_sent(server.address(), get_request("/health"))).collect();
         gate.wait_for(1);
-        // Then all of them wait for the verdict, and none is on its way to it.
+        // Once every thread sleeps, all clients wait for the verdict.
         until_all_sleep();
         gate.open();
         for client in clients {
             let answer = client.answer();
-            // Where the system does not say who sleeps, some may come after the verdict and cause another one like it.
+            // If the system cannot tell that threads sleep, a late client may cause a second run with the same verdict.
             assert_eq!((answer.status == 200, answer.at(VALIDATION).as_deref()), (verdict.is_none(), verdict), "{answer:?}");
         }
         assert!(gate.came() == 1 || threads_named("health").is_none(), "{} validates for one verdict", gate.came());
@@ -98,7 +98,7 @@ fn those_who_ask_at_once_share_one_validate_and_its_verdict() {
 }
 
 #[test]
-fn five_hundred_at_once_cause_one_validate() {
+fn five_hundred_concurrent_requests_cause_one_validate() {
     let calls = Arc::new(AtomicUsize::new(0));
     let connector = Scripted::validate({
         let calls = Arc::clone(&calls);
@@ -111,7 +111,7 @@ fn five_hundred_at_once_cause_one_validate() {
     let address = server.address();
     let askers: Vec<_> =
         (0..50).map(|_| std::thread::spawn(move || (0..10).map(|_| get(address, "/health").status).collect::<Vec<_>>())).collect();
-    // Half the places are for those who wait for the connector; the others are told to come again.
+    // Half of the places are for requests that wait for the connector. Beyond that a request gets 503.
     let answers: Vec<_> = askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect();
     assert!(answers.len() == 500 && answers.iter().all(|status| [200, 503].contains(status)), "{answers:?}");
     assert!(answers.iter().filter(|&&status| status == 200).count() >= 250, "{answers:?}");
@@ -148,7 +148,7 @@ fn a_client_that_says_how_long_it_waits_is_answered_before_that() {
         assert_eq!(answer.status, 503);
         assert!(reason.starts_with("validation has not finished after ") && reason.ends_with(" ms"), "{reason}");
     }
-    // Nothing else waits for `validate`, whatever it says.
+    // Other endpoints do not wait for `validate`.
     assert_eq!(ask(address, patient("/ready", 0)).status, 200);
 
     gate.open();
@@ -167,7 +167,7 @@ fn a_panic_is_a_503_and_the_next_call_works() {
     let connector = Scripted::new(check("this"), check("that"));
     let server = Server::with(connector, |config| config.validate_ttl = Duration::ZERO);
     let address = server.address();
-    // More often than there are places: none of them is lost.
+    // More requests than places, so a place that a panic loses would show.
     for _ in 0..100 {
         let (health, ready) = (get(address, "/health"), get(address, "/ready"));
         assert_eq!((health.status, health.at(VALIDATION).as_deref()), (503, Some("validate panicked: this went wrong")));
@@ -186,14 +186,14 @@ fn another_connector_takes_over_at_once() {
     let early = Client::that_sent(address, get_request("/health"));
     gate.wait_for(1);
 
-    // The first one is still thinking: nobody waits for that any more.
+    // The first connector still hangs, but clients no longer wait for it.
     server.server.attach(Scripted::new(|| Err("second".into()), || Err("not yet".into())));
     for _ in 0..3 {
         assert_eq!(get(address, "/health").at(VALIDATION).as_deref(), Some("second"));
         assert_eq!(get(address, "/ready").at(READINESS).as_deref(), Some("not yet"));
     }
     assert_eq!(early.answer().at(VALIDATION).as_deref(), Some("second"));
-    // And what it says in the end is not heard.
+    // The first connector's late verdict is discarded.
     gate.open();
     assert_eq!(get(address, "/health").at(VALIDATION).as_deref(), Some("second"));
 
@@ -202,7 +202,7 @@ fn another_connector_takes_over_at_once() {
 }
 
 #[test]
-fn our_own_probe_gets_the_reason_well_before_its_time_is_up() {
+fn the_probe_gets_the_reason_before_its_time_is_up() {
     const WAIT: u64 = 2;
     // A machine under load may be late once, but not every time.
     let in_time = (0..5).any(|_| {
@@ -241,7 +241,7 @@ fn a_change_of_the_verdict_is_an_event_and_a_request_is_not() {
 }
 
 #[test]
-fn the_owner_of_the_log_may_panic() {
+fn on_event_may_panic() {
     let server = Server::with(Scripted::validate(|| Ok(())), |config| {
         config.on_event = Arc::new(|event| panic!("cannot log {event}"));
         config.validate_ttl = Duration::ZERO;
@@ -254,7 +254,7 @@ fn the_owner_of_the_log_may_panic() {
 }
 
 #[test]
-fn before_the_end_only_ready_changes() {
+fn refuse_ready_changes_only_ready() {
     let server = Server::with(Scripted::validate(|| Ok(())), |_| {});
     server.server.refuse_ready();
     for (endpoint, ok) in [(Endpoint::Health, true), (Endpoint::Ready, false), (Endpoint::Live, true)] {

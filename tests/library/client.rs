@@ -1,4 +1,4 @@
-//! A client that sends what it likes, when it likes.
+//! A client that sends any bytes at any time.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use crate::wait::PATIENCE;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// The status line and the fields, without the empty line behind them.
+    /// The status line and the fields, without the empty line after them.
     pub(crate) head: String,
     pub(crate) body: String,
 }
@@ -22,7 +22,7 @@ impl Answer {
         Answer { status, head: head.to_owned(), body: body.to_owned() }
     }
 
-    /// The one field of that name, spelled like that.
+    /// The only field of that name, in this spelling.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values =
             self.head.split("\r\n").skip(1).filter_map(|line| line.split_once(": ")).filter(|(other, _)| *other == name);
@@ -31,7 +31,7 @@ impl Answer {
         value
     }
 
-    /// A member of the body: `details.error`.
+    /// A member of the body by its path, such as `details.error`.
     pub(crate) fn at(&self, path: &str) -> Option<String> {
         self.json().at(path).map(str::to_owned)
     }
@@ -53,7 +53,7 @@ impl Client {
         Client(stream)
     }
 
-    /// One that has sent something.
+    /// A client that has connected and sent these bytes.
     pub(crate) fn that_sent(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Client {
         let client = Client::connect(address);
         client.send(bytes).expect("the server takes it");
@@ -68,19 +68,19 @@ impl Client {
         self.0.shutdown(Shutdown::Write).expect("a connected socket");
     }
 
-    /// Everything until the server closes its side.
+    /// Everything that the server sends until it closes its side.
     pub(crate) fn text(mut self) -> io::Result<String> {
         let mut text = String::new();
         self.0.read_to_string(&mut text).map(|_| text)
     }
 
-    /// The answer, which ends with the connection, and not in a reset.
+    /// The answer. Panics if the connection ends in a reset.
     #[track_caller]
     pub(crate) fn answer(self) -> Answer {
         Answer::parse(&self.text().expect("an answer to its end"))
     }
 
-    /// Waits for the server to close without an answer. It may as well reset the connection.
+    /// Waits until the server closes without an answer. It may also reset the connection.
     #[track_caller]
     pub(crate) fn closed(self) {
         match self.text() {
@@ -90,7 +90,7 @@ impl Client {
     }
 }
 
-/// An ordinary request, as probes send it.
+/// An ordinary request.
 pub(crate) fn get_request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }

@@ -1,4 +1,4 @@
-//! The three endpoints, as the wire format has them.
+//! The three endpoints in the wire format.
 
 use baton_health::{Endpoint, HealthServer, Probe, ProbeErrorKind};
 
@@ -12,7 +12,7 @@ fn healthy() -> Server {
 }
 
 #[test]
-fn every_endpoint_of_a_healthy_connector_says_so() {
+fn every_endpoint_of_a_healthy_connector_answers_200() {
     let server = healthy();
     for (path, word) in [("/health", "healthy"), ("/ready", "ready"), ("/live", "alive")] {
         let answer = get(server.address(), path);
@@ -31,7 +31,7 @@ fn every_endpoint_of_a_healthy_connector_says_so() {
 }
 
 #[test]
-fn without_a_connector_only_live_says_yes() {
+fn without_a_connector_only_live_answers_200() {
     let server = Server::start(|_| {});
     for (path, status, word, error) in [
         ("/health", 503, "unhealthy", Some(NO_CLIENT)),
@@ -42,7 +42,7 @@ fn without_a_connector_only_live_says_yes() {
         assert_eq!((answer.status, answer.at("status").as_deref()), (status, Some(word)), "{answer:?}");
         assert_eq!(answer.at("details.error").as_deref(), error);
     }
-    assert_eq!(server.events(), [""; 0], "that there is no connector yet is no news");
+    assert_eq!(server.events(), [""; 0], "a missing connector causes no event");
 }
 
 #[test]
@@ -67,10 +67,10 @@ fn a_failing_check_says_why() {
 }
 
 #[test]
-fn head_gets_what_get_gets_but_no_body() {
+fn head_gets_the_head_of_get_and_no_body() {
     let server = Server::with(Scripted::validate(|| Err("boom".into())), |_| {});
     for path in ["/health", "/ready", "/live"] {
-        // The clock may tick between the two; then once more.
+        // The clock may tick between the two requests, so this tries again.
         let same = (0..10).any(|_| {
             let got = get(server.address(), path);
             let head = ask(server.address(), format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -82,7 +82,7 @@ fn head_gets_what_get_gets_but_no_body() {
 }
 
 #[test]
-fn a_probe_sees_what_the_server_says() {
+fn a_probe_reports_the_servers_answer() {
     let server = Server::with(Scripted::new(|| Err("boom".into()), || Ok(())), |_| {});
     let probe = Probe::new(server.address());
     probe.clone().endpoint(Endpoint::Live).run().unwrap();
@@ -94,11 +94,11 @@ fn a_probe_sees_what_the_server_says() {
 }
 
 #[test]
-fn a_server_on_every_address_is_reached_on_loopback() {
+fn a_server_on_all_addresses_is_reached_on_loopback() {
     for unspecified in ["0.0.0.0:0", "[::]:0"] {
         let mut config = baton_health::Config::default();
         config.address = unspecified.parse().unwrap();
-        // A machine may be without IPv6.
+        // The machine may have no IPv6.
         let Ok(server) = HealthServer::bind(config) else {
             assert!(unspecified.starts_with('['), "{unspecified}");
             continue;

@@ -1,4 +1,4 @@
-//! Who is closed to make room, and who never is.
+//! Which connections the server closes to make room, and which it never closes.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use crate::client::{Client, get_request};
 use crate::scripted::{Scripted, Server};
 use crate::stalls::{HALF_A_HEAD, SetOnDrop};
 
-/// Leaves little of the processors to `work`, for as long as it takes.
+/// Runs `work` while busy loops take most of the processors' time.
 fn beside_busy_loops(work: impl FnOnce()) {
     const LOOPS: usize = 6;
     let done = AtomicBool::new(false);
@@ -32,25 +32,25 @@ fn beside_busy_loops(work: impl FnOnce()) {
 }
 
 #[test]
-fn a_request_that_has_arrived_is_answered_however_short_time_and_places_are() {
+fn a_request_that_has_arrived_is_answered_although_processors_and_places_are_scarce() {
     const PLACES: usize = 8;
     const ROUNDS: usize = 40;
     const REQUESTS: usize = 100;
-    if !is_alone("eviction::a_request_that_has_arrived_is_answered_however_short_time_and_places_are") {
+    if !is_alone("eviction::a_request_that_has_arrived_is_answered_although_processors_and_places_are_scarce") {
         return;
     }
-    // On one processor a thread that has just been started waits longest. Where that cannot be had, it goes without.
+    // On one processor a new thread waits longest for its turn. If `taskset` fails, the test runs without it.
     let own = std::process::id().to_string();
     drop(Command::new("taskset").args(["--all-tasks", "--cpu-list", "--pid", "0", &own]).output());
 
     let server = Server::with(Scripted::validate(|| Ok(())), |config| config.max_connections = PLACES);
     let address = server.address();
-    // One that closes when it has its answer, and one that keeps its place until it is evicted.
+    // The first client closes after its answer. The second keeps its place until the server evicts it.
     let kinds = [(get_request("/live"), 200), ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n".into(), 405)];
     beside_busy_loops(|| {
         for round in 0..ROUNDS {
             let stalled: Vec<_> = (0..2 * PLACES).map(|_| Client::that_sent(address, HALF_A_HEAD)).collect();
-            // Only the newest can be one whose request has not arrived yet, and that one is never the oldest.
+            // Only the newest request may still be on its way, and the server evicts the oldest connection.
             let clients: Vec<_> = (0..REQUESTS).map(|number| Client::that_sent(address, &kinds[number % 2].0)).collect();
             let texts: Vec<_> = clients.into_iter().map(Client::text).collect();
             let lost: Vec<_> = texts
@@ -67,8 +67,8 @@ fn a_request_that_has_arrived_is_answered_however_short_time_and_places_are() {
     });
 }
 
-/// Half-sent requests, held and renewed without pause, the oldest first. A connect that takes long is
-/// given up: such a client does not wait for a server that is busy.
+/// Holds half-sent requests and renews the oldest one without pause. It gives up a connect that takes long,
+/// as a flooder does not wait for a busy server. Returns the number of connections it made.
 fn flood(address: SocketAddr, held: usize, may_renew: impl Fn() -> bool) -> usize {
     const CONNECT_TIMEOUT: Duration = Duration::from_millis(2);
     let mut clients: Vec<Option<TcpStream>> = Vec::new();
@@ -93,13 +93,13 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
         return;
     }
     const PROBES: usize = 500;
-    // What Kubernetes waits when nothing else is said: a connect whose first packet was dropped takes longer.
+    // The default of Kubernetes. A connect whose first packet was dropped takes longer.
     const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
     const FLOODERS: usize = 3;
     const HELD: usize = 160;
     const PLACES: usize = 256;
-    // While one probe is on its way, fewer than the places come: however late the probe gets a processor,
-    // it is not the connection that has been idle longest. A probe that is answered at once never sees this limit.
+    // During one probe fewer stalled clients arrive than there are places. So even a probe that gets a processor
+    // late is not the oldest idle connection.
     const WHILE_ONE_PROBE: usize = (PLACES - 16) / FLOODERS;
 
     let server = Server::with(Scripted::validate(|| Ok(())), |config| config.max_connections = PLACES);
@@ -134,7 +134,7 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
                 })
             })
             .collect();
-        crate::wait::until("every flooder to hold all it holds", || full.load(Ordering::SeqCst) == FLOODERS);
+        crate::wait::until("every flooder to hold all its connections", || full.load(Ordering::SeqCst) == FLOODERS);
         let mut lost = Vec::new();
         for number in 1..=PROBES {
             probe.store(number, Ordering::SeqCst);
@@ -147,5 +147,5 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
         assert!(made > PROBES, "no flood: {made} connections beside {PROBES} probes");
         assert!(lost.is_empty(), "{} of {PROBES} probes lost beside {made} stalled connections: {lost:?}", lost.len());
     });
-    assert_eq!(server.events(), ["healthy"], "stalled clients are no news");
+    assert_eq!(server.events(), ["healthy"], "stalled clients cause no event");
 }

@@ -1,4 +1,4 @@
-//! The probe, asking servers that say anything.
+//! The probe against servers that answer with anything.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use baton_health::{Endpoint, Phase, Probe, ProbeError, ProbeErrorKind};
 use crate::scripted::{Gate, Scripted, Server};
 use crate::wait::PATIENCE;
 
-/// Long enough that no honest exchange is cut short by it, short enough to be waited out.
+/// Long enough for an ordinary exchange, and short enough for a test to wait it out.
 const SOON: Duration = Duration::from_millis(300);
 
-/// A server for one connection: it reads the request, and then does what it likes.
+/// A server for one connection. It reads the request, and then runs `lie`.
 struct Liar {
     address: SocketAddr,
     thread: JoinHandle<String>,
@@ -56,24 +56,24 @@ impl Liar {
     }
 }
 
-/// What the probe makes of those bytes, and the end of the connection after them.
+/// The probe's verdict if the server sends these bytes and closes.
 fn verdict_of(bytes: impl AsRef<[u8]> + Send + 'static) -> Result<(), String> {
     let verdict = Liar::new(move |stream| stream.write_all(bytes.as_ref()).unwrap()).ask(PATIENCE);
     verdict.map_err(|error| error.kind().to_string())
 }
 
-/// Sends until the other side has had enough.
+/// Sends `bytes` again and again until the probe closes the connection.
 fn endless(stream: &mut TcpStream, bytes: &[u8]) {
     while stream.write_all(bytes).is_ok() {}
 }
 
-/// Sends nothing more, and waits for the other side to go.
+/// Sends nothing more, and waits until the probe closes the connection.
 fn silent(stream: &mut TcpStream) {
     let _ = stream.read(&mut [0]);
 }
 
 #[test]
-fn a_probe_asks_one_plain_question() {
+fn a_probe_sends_one_plain_request() {
     let liar = Liar::new(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap());
     let address = liar.address;
     Probe::new(address).endpoint(Endpoint::Ready).timeout(Duration::from_secs(7)).run().unwrap();
@@ -117,13 +117,13 @@ fn a_redirect_says_where_it_points() {
     }
 }
 
-/// A body in the wire format, with those details.
+/// A body in the wire format with these details.
 fn unhealthy(timestamp: &str, details: &str) -> String {
     format!("{{\"status\":\"unhealthy\",\"timestamp\":\"{timestamp}\",\"details\":{{{details}}}}}\n")
 }
 
 #[test]
-fn the_same_failure_has_the_same_line() {
+fn the_same_failure_has_the_same_text() {
     let details = r#""error":"connector validation failed","validation_error":"sign-in: \u001b[2J\"no\"""#;
     let expected = "status 503 No: connector validation failed: sign-in: \\x1b[2J\"no\"";
     for timestamp in ["2025-01-31T12:00:00Z", "2025-01-31T12:00:01Z"] {
@@ -135,11 +135,11 @@ fn the_same_failure_has_the_same_line() {
             Err(expected.to_owned())
         );
     }
-    // The longest text of our own, escaped as far as can be, is understood whole.
+    // The probe reads the longest text of a health server whole, even if every byte is escaped.
     let longest = unhealthy("TS", &format!(r#""error":"e","validation_error":"{}""#, "\\u0000".repeat(1024)));
     let shown = format!("status 503 No: e: {}", "\\x00".repeat(1024));
     assert_eq!(verdict_of(format!("HTTP/1.1 503 No\r\n\r\n{longest}")), Err(shown));
-    // A foreign body is shown as it is.
+    // The probe shows any other body as it is.
     for body in [&*unhealthy("TS", r#""error":1"#), r#"{"status":"unhealthy"}"#, r#"{"status":"unhealthy","timestamp":"TS","#] {
         let expected = format!("status 503 No: {}", body.trim_end());
         assert_eq!(verdict_of(format!("HTTP/1.1 503 No\r\n\r\n{body}")), Err(expected));
@@ -147,7 +147,7 @@ fn the_same_failure_has_the_same_line() {
 }
 
 #[test]
-fn an_overdue_validation_has_the_same_line_every_time() {
+fn an_overdue_validation_has_the_same_text_every_time() {
     let gate = Gate::new();
     let connector = Scripted::validate({
         let gate = gate.clone();
@@ -161,13 +161,13 @@ fn an_overdue_validation_has_the_same_line_every_time() {
         let error = Probe::new(server.address()).run().unwrap_err();
         let expected = "status 503 Service Unavailable: connector validation failed: validation has not finished";
         assert_eq!(error.kind().to_string(), expected);
-        // The next answer is another number of milliseconds away.
+        // The next answer then has another number of milliseconds.
         thread::park_timeout(Duration::from_millis(5));
     }
     gate.open();
 }
 
-/// Listeners on the same port of both families; `None` on a machine without IPv6.
+/// Listeners on the same port of both families, or `None` on a machine without IPv6.
 fn on_both_families() -> Option<(TcpListener, TcpListener)> {
     if TcpListener::bind("[::1]:0").is_err() {
         eprintln!("no IPv6 on this machine");
@@ -187,7 +187,7 @@ fn at(ip: &str, port: u16) -> SocketAddr {
 }
 
 #[test]
-fn an_unspecified_address_is_asked_in_the_family_that_answers() {
+fn an_unspecified_address_is_probed_in_the_family_that_listens() {
     for setting in UNSPECIFIED {
         for family in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(family) else {
@@ -204,7 +204,7 @@ fn an_unspecified_address_is_asked_in_the_family_that_answers() {
 }
 
 #[test]
-fn only_the_first_family_that_connects_is_asked() {
+fn only_the_first_family_that_connects_gets_a_request() {
     let Some((first, second)) = on_both_families() else { return };
     let asked = first.local_addr().unwrap();
     let liar = Liar::on(first, |_| ());
@@ -217,7 +217,7 @@ fn only_the_first_family_that_connects_is_asked() {
 
 #[test]
 fn a_failure_to_connect_names_both_families() {
-    // The client's own port: nothing listens there, and it is taken as long as the connection lives.
+    // Nothing listens on the client's own port, and no other program can take it while the connection lives.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let port = client.local_addr().unwrap().port();
@@ -231,31 +231,31 @@ fn a_failure_to_connect_names_both_families() {
     }
 }
 
-/// Connections that fill the backlog, so that the next client gets no answer.
+/// Fills the backlog with connections, so that the next client cannot connect.
 #[cfg(target_os = "linux")]
 fn fill(listener: &TcpListener) -> Vec<TcpStream> {
     const MANY: usize = 5000;
     let address = listener.local_addr().unwrap();
     let waiting: Vec<_> = (0..MANY).map_while(|_| TcpStream::connect_timeout(&address, SOON).ok()).collect();
-    assert!(waiting.len() < MANY, "there is always room");
+    assert!(waiting.len() < MANY, "{MANY} connections do not fill the backlog");
     waiting
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_first_family_that_says_nothing_leaves_time_for_the_second() {
+fn a_first_family_that_does_not_respond_leaves_time_for_the_second() {
     let Some((first, second)) = on_both_families() else { return };
     let _waiting = fill(&first);
     let port = first.local_addr().unwrap().port();
     let liar = Liar::on(second, |stream| stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap());
-    // Half of it passes before the second one is asked, and the other half is for a busy machine.
+    // The first family uses up half of the time. The other half is enough on a busy machine.
     Probe::new(at("0.0.0.0", port)).timeout(Duration::from_secs(6)).run().unwrap();
     liar.thread.join().unwrap();
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_first_family_that_says_nothing_is_a_timeout_although_the_second_refuses() {
+fn a_first_family_that_does_not_respond_is_a_timeout_although_the_second_refuses() {
     let first = TcpListener::bind("127.0.0.1:0").unwrap();
     let _waiting = fill(&first);
     let address = at("0.0.0.0", first.local_addr().unwrap().port());
@@ -264,7 +264,7 @@ fn a_first_family_that_says_nothing_is_a_timeout_although_the_second_refuses() {
 }
 
 #[test]
-fn a_host_field_names_no_zone() {
+fn a_host_field_has_no_zone() {
     const LOOPBACK_INTERFACE: u32 = 1;
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
         eprintln!("no IPv6 on this machine");
@@ -274,14 +274,14 @@ fn a_host_field_names_no_zone() {
     let liar = Liar::on(listener, |stream| stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap());
     let zoned = SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, LOOPBACK_INTERFACE);
     let error = Probe::new(zoned.into()).timeout(PATIENCE).run().unwrap_err();
-    // People still read which interface was meant.
+    // The message still names the interface.
     assert_eq!(error.to_string(), format!("http://[::1%1]:{port}/health: status 503 No"));
     let request = liar.thread.join().unwrap();
     assert!(request.contains(&format!("\r\nHost: [::1]:{port}\r\n")), "{request}");
 }
 
 #[test]
-fn a_probe_can_be_read_back() {
+fn a_probes_settings_can_be_read_back() {
     let address = at("::", 8081);
     let probe = Probe::new(address);
     assert_eq!(
@@ -293,7 +293,7 @@ fn a_probe_can_be_read_back() {
 }
 
 #[test]
-fn interim_answers_are_not_the_answer() {
+fn interim_answers_are_skipped() {
     for (interim, rest, expected) in [
         ("100 Continue", "200 OK\r\n\r\n", Ok(())),
         ("102 Processing", "200 OK\r\n\r\n", Ok(())),
@@ -308,7 +308,7 @@ fn interim_answers_are_not_the_answer() {
 }
 
 #[test]
-fn what_is_not_http_is_no_success() {
+fn an_answer_that_is_not_http_is_an_error() {
     const NOT_HTTP: &str = "what answered is not HTTP/1";
     for bytes in [
         &b"HTTP/2.0 200 OK\r\n\r\n"[..],
@@ -347,7 +347,7 @@ fn what_is_not_http_is_no_success() {
 }
 
 #[test]
-fn an_answer_without_end_comes_to_an_end() {
+fn an_endless_answer_is_cut_off() {
     for (start, more, expected) in [
         ("HTTP/1.1 200 ", "x", "what answered is not HTTP/1"),
         ("HTTP/1.1 200 OK\r\n", "X: y\r\n", "what answered is not HTTP/1"),
@@ -369,7 +369,7 @@ fn an_answer_without_end_comes_to_an_end() {
         });
         assert_eq!(liar.ask(PATIENCE).unwrap_err().kind().to_string(), expected, "{start:?} {more:?}");
     }
-    // A 200 is one as soon as its head is there.
+    // A 200 is a success as soon as its head has arrived.
     let liar = Liar::new(|stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         endless(stream, &[b'x'; 1000]);
@@ -378,10 +378,10 @@ fn an_answer_without_end_comes_to_an_end() {
 }
 
 #[test]
-fn silence_has_an_end_wherever_it_begins() {
+fn silence_at_any_point_of_an_answer_times_out() {
     for start in ["", "H", "HTTP/1.1 200 OK", "HTTP/1.1 200 OK\r\nX: y\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
         for drip in ["", "x"] {
-            // A byte now and then is as good as silence. It continues what there is, as far as it can.
+            // A byte now and then must not extend the time. After an empty or one-byte start it would not be HTTP.
             if start.len() < 2 && !drip.is_empty() {
                 continue;
             }
@@ -399,7 +399,7 @@ fn silence_has_an_end_wherever_it_begins() {
             assert_eq!(error.kind().to_string(), "no answer within 300 ms");
         }
     }
-    // The status is known: that the text does not come makes nothing worse.
+    // The status is already known, so the probe reports it without the rest of the body.
     let liar = Liar::new(|stream| {
         stream.write_all(b"HTTP/1.1 503 No\r\nContent-Length: 100\r\n\r\nhalf").unwrap();
         silent(stream);
@@ -408,7 +408,7 @@ fn silence_has_an_end_wherever_it_begins() {
 }
 
 #[test]
-fn nothing_reaches_the_terminal_but_text() {
+fn control_characters_do_not_reach_the_terminal() {
     for (body, expected) in [
         (&b"\x1b[2J\x1b]0;owned\x07"[..], "\\x1b[2J\\x1b]0;owned\\x07"),
         (b"two\r\nlines\n", "two\\x0d\\x0alines"),
@@ -420,16 +420,16 @@ fn nothing_reaches_the_terminal_but_text() {
         assert_eq!(verdict_of(answer), Err(format!("status 503 No: {expected}")));
     }
     assert_eq!(verdict_of(&b"HTTP/1.1 503 \xc2\x9b31m\xff\r\n\r\n"[..]), Err("status 503 \\x9b31m\u{fffd}".into()));
-    // At most so many bytes of it, whatever they turn into.
+    // The limit counts bytes before they are escaped.
     let error = verdict_of([&b"HTTP/1.1 503 No\r\n\r\n"[..], &[0x1b; 100_000]].concat()).unwrap_err();
     assert_eq!(error, format!("status 503 No: {}...", "\\x1b".repeat(2048)));
 }
 
 #[test]
-fn a_reset_is_no_success() {
+fn a_reset_is_an_error() {
     let liar = Liar::new(|stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
-        // What was sent is lost to the reset, or not: either way the head is not whole.
+        // The head is incomplete, whether the reset destroys the bytes or not.
         let _ = stream.shutdown(std::net::Shutdown::Both);
     });
     assert!(liar.ask(PATIENCE).is_err());
@@ -446,7 +446,7 @@ fn a_reset_is_no_success() {
 }
 
 #[test]
-fn nobody_there_is_said_with_what_to_do() {
+fn a_refused_connection_is_reported_with_advice() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -461,7 +461,7 @@ fn nobody_there_is_said_with_what_to_do() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_backlog_has_an_end() {
+fn a_full_backlog_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let _waiting = fill(&listener);
@@ -471,14 +471,14 @@ fn a_full_backlog_has_an_end() {
 }
 
 #[test]
-fn a_server_that_accepts_nobody_has_an_end_too() {
+fn a_server_that_never_accepts_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let error = Probe::new(listener.local_addr().unwrap()).timeout(SOON).run().unwrap_err();
     assert!(matches!(error.kind(), ProbeErrorKind::TimedOut(Phase::Receiving, SOON)), "{error}");
 }
 
 #[test]
-fn any_bytes_at_all_get_a_verdict() {
+fn random_bytes_get_a_verdict() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut below = move |limit: usize| {
         seed ^= seed << 13;

@@ -1,4 +1,4 @@
-//! The connector's code and the owner's code misbehave; what is said and logged about them stays true.
+//! The connector's code or `on_event` misbehaves. Answers and events stay true.
 
 use std::panic::panic_any;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::wait::{PATIENCE, until};
 
 const VALIDATION: &str = "details.validation_error";
 
-/// A connector that passes a gate of its own in each run, and works. Runs beyond the last gate are free.
+/// A healthy connector that waits at another gate in each run, and at none after the last gate.
 fn gated(gates: &[Arc<Gate>]) -> Arc<Scripted> {
     let gates = gates.to_vec();
     let run = AtomicUsize::new(0);
@@ -31,7 +31,7 @@ fn gates(count: usize) -> Vec<Arc<Gate>> {
 }
 
 #[test]
-fn clients_in_a_hurry_are_no_news_about_the_connector() {
+fn clients_with_a_short_wait_cause_no_event() {
     let gates = gates(4);
     let server = Server::with(gated(&gates), |config| config.validate_ttl = Duration::ZERO);
     let address = server.address();
@@ -44,11 +44,11 @@ fn clients_in_a_hurry_are_no_news_about_the_connector() {
         let answer = patient.answer();
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    assert_eq!(server.events(), ["healthy"], "validate never failed, and never took longer than it may");
+    assert_eq!(server.events(), ["healthy"], "validate never failed and never exceeded its limit");
 }
 
 #[test]
-fn a_run_that_takes_too_long_is_logged_once_and_its_end_without_being_asked_for() {
+fn an_overdue_run_is_logged_once_and_its_end_is_logged_without_a_request() {
     let gates = gates(3);
     let server = Server::with(gated(&gates), |config| {
         config.validate_ttl = Duration::ZERO;
@@ -61,7 +61,7 @@ fn a_run_that_takes_too_long_is_logged_once_and_its_end_without_being_asked_for(
         }
         gate.wait_for(1);
         gate.open();
-        // Nobody asks: the verdict is news when it is there.
+        // No client asks now. The verdict must be logged when the run ends.
         let deadline = Instant::now() + PATIENCE / 6;
         while server.events().len() < 2 * run + 2 {
             assert!(Instant::now() < deadline, "the end of run {} is not logged: {:?}", run + 1, server.events());
@@ -82,7 +82,7 @@ fn verdicts_are_logged_in_the_order_in_which_they_were_found() {
     let runs = Arc::new(AtomicUsize::new(0));
     let connector = Scripted::validate({
         let runs = Arc::clone(&runs);
-        // Every verdict differs from the one before it.
+        // Each verdict differs from the one before it.
         move || match runs.fetch_add(1, Ordering::SeqCst) + 1 {
             run if run % 2 == 0 => Err(format!("run {run}").into()),
             _ => Ok(()),
@@ -91,7 +91,7 @@ fn verdicts_are_logged_in_the_order_in_which_they_were_found() {
     let server = Server::with(connector, |config| {
         config.validate_ttl = Duration::ZERO;
         let inner = Arc::clone(&config.on_event);
-        // A log that takes its time invites the next event to overtake.
+        // A slow log gives the next event a chance to overtake.
         config.on_event = Arc::new(move |event: &Event<'_>| {
             (0..20).for_each(|_| thread::yield_now());
             inner(event);
@@ -129,7 +129,7 @@ fn a_client_waits_for_the_run_it_joined_and_for_no_later_one() {
         let (runs, gate) = (AtomicUsize::new(0), Gate::new());
         let connector = Scripted::validate({
             let gate = Arc::clone(&gate);
-            // The first run ends at once; those after it hang.
+            // The first run ends at once. Later runs hang.
             move || match runs.fetch_add(1, Ordering::SeqCst) {
                 0 => Err("run 1".into()),
                 _ => {
@@ -147,7 +147,7 @@ fn a_client_waits_for_the_run_it_joined_and_for_no_later_one() {
             client.send(get_request("/health")).expect("the server takes it");
             client.0.set_nonblocking(true).expect("a socket");
         }
-        // Whichever client caused the first run joined it.
+        // The client that caused the first run must get that run's verdict, although later runs hang.
         until("the answer of the first run", || clients.iter().any(|client| client.0.peek(&mut [0]).is_ok()));
         gate.open();
         let answers = clients.into_iter().map(|client| {
@@ -159,7 +159,7 @@ fn a_client_waits_for_the_run_it_joined_and_for_no_later_one() {
     }
 }
 
-/// What a panic may carry: it panics once more when it is dropped.
+/// A panic's payload that panics again when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -182,7 +182,7 @@ fn a_panic_whose_payload_panics_is_a_503_and_the_next_call_works() {
         config.drain_timeout = PATIENCE / 2;
     });
     let address = server.address();
-    // More often than there are places.
+    // More requests than places.
     for _ in 0..20 {
         let (ready, health) = (get(address, "/ready"), get(address, "/health"));
         assert_eq!((ready.status, health.status), (503, 503), "{ready:?} {health:?}");
@@ -200,7 +200,7 @@ fn a_panic_whose_payload_panics_is_a_503_and_the_next_call_works() {
 }
 
 #[test]
-fn a_log_whose_panic_panics_costs_no_answer_and_no_place() {
+fn an_on_event_whose_panic_payload_panics_costs_no_answer_and_no_place() {
     let server = Server::with(Scripted::validate(|| Err("boom".into())), |config| {
         config.max_connections = 8;
         config.validate_ttl = Duration::ZERO;
@@ -213,7 +213,7 @@ fn a_log_whose_panic_panics_costs_no_answer_and_no_place() {
             }
         });
     });
-    // Each of them is a change, and an event.
+    // Each round changes the verdict, which causes an event.
     for round in 0..20 {
         let ok = round % 2 == 0;
         server.server.attach(Scripted::validate(move || if ok { Ok(()) } else { Err("boom".into()) }));

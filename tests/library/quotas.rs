@@ -1,4 +1,4 @@
-//! Waiting for one endpoint keeps no client out of the others.
+//! Clients that wait for one endpoint do not block the other endpoints.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ const CLIENTS: usize = 200;
 const ROUNDS: usize = 50;
 const BUSY: &str = "too many requests";
 
-/// A connector whose `validate` hangs, and which leaves `ready` as it is.
+/// A connector whose `validate` hangs, with the default `ready`.
 struct Hung(Arc<Gate>);
 
 impl Connector for Hung {
@@ -29,15 +29,15 @@ fn says_yes(address: SocketAddr, path: &str) {
     assert_eq!(answer.status, 200, "{path}: {answer:?}");
 }
 
-/// As many clients as there are, each of which waits for the connector or has been told why not.
+/// Many clients. Each one waits for the connector or has been told that there are too many.
 fn waiting_for(address: SocketAddr, path: &str) -> Vec<Client> {
     let clients = (0..CLIENTS).map(|_| Client::that_sent(address, get_request(path))).collect();
     until_all_sleep();
     clients
 }
 
-/// Answers of clients that waited for a connector that says yes at last. Those who had to wait got 200,
-/// and the others were told that there were too many.
+/// Checks the answers of these clients after the connector has succeeded. Clients that waited got 200, and
+/// the others were told that there were too many.
 #[track_caller]
 fn waited_or_were_told(clients: Vec<Client>, reason: &str) {
     let answers: Vec<Answer> = clients.into_iter().map(Client::answer).collect();
@@ -48,7 +48,7 @@ fn waited_or_were_told(clients: Vec<Client>, reason: &str) {
     assert!(answers.iter().any(|answer| answer.status == 200), "no client waited: {:?}", answers.first());
 }
 
-/// The last of many clients is told at once that there are too many, while all who wait still wait.
+/// One more client is told at once that there are too many, while the others still wait.
 #[track_caller]
 fn is_told_that_there_are_too_many(address: SocketAddr, path: &str, reason: &str) {
     let answer = get(address, path);
@@ -57,8 +57,8 @@ fn is_told_that_there_are_too_many(address: SocketAddr, path: &str, reason: &str
 }
 
 #[test]
-fn two_hundred_clients_waiting_in_health_keep_none_out_of_ready_and_live() {
-    if !is_alone("quotas::two_hundred_clients_waiting_in_health_keep_none_out_of_ready_and_live") {
+fn two_hundred_clients_waiting_for_health_do_not_block_ready_and_live() {
+    if !is_alone("quotas::two_hundred_clients_waiting_for_health_do_not_block_ready_and_live") {
         return;
     }
     for own_ready in [false, true] {
@@ -90,8 +90,8 @@ fn two_hundred_clients_waiting_in_health_keep_none_out_of_ready_and_live() {
 }
 
 #[test]
-fn a_ready_that_hangs_in_many_clients_keeps_none_out_of_health_and_live() {
-    if !is_alone("quotas::a_ready_that_hangs_in_many_clients_keeps_none_out_of_health_and_live") {
+fn many_clients_in_a_hung_ready_do_not_block_health_and_live() {
+    if !is_alone("quotas::many_clients_in_a_hung_ready_do_not_block_health_and_live") {
         return;
     }
     let gate = Gate::new();
@@ -120,8 +120,8 @@ fn a_ready_that_hangs_in_many_clients_keeps_none_out_of_health_and_live() {
 }
 
 #[test]
-fn both_checks_hung_in_many_clients_leave_live_a_place() {
-    if !is_alone("quotas::both_checks_hung_in_many_clients_leave_live_a_place") {
+fn many_clients_in_both_hung_checks_do_not_block_live() {
+    if !is_alone("quotas::many_clients_in_both_hung_checks_do_not_block_live") {
         return;
     }
     let gate = Gate::new();
@@ -148,7 +148,7 @@ fn both_checks_hung_in_many_clients_leave_live_a_place() {
 }
 
 #[test]
-fn the_fewest_connections_that_may_be_set_still_check_the_connector() {
+fn with_the_smallest_max_connections_every_endpoint_works() {
     let server = Server::with(Scripted::validate(|| Ok(())), |config| {
         config.max_connections = 2;
         config.validate_ttl = std::time::Duration::ZERO;

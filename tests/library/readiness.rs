@@ -1,4 +1,4 @@
-//! A change of what `/ready` says is an event, and nothing else about it is.
+//! A change of readiness is an event. Other requests for `/ready` cause none.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,12 +34,12 @@ fn a_change_of_readiness_is_an_event_and_a_request_is_not() {
     }
     let reasons = ["ready", "not ready: warming up", "ready", "not ready: ready panicked: it went wrong"];
     assert_eq!(server.readiness(), reasons);
-    assert_eq!(server.events(), ["healthy"], "readiness is no news about health");
+    assert_eq!(server.events(), ["healthy"], "readiness causes no event about health");
 }
 
 #[test]
-fn that_the_connector_was_not_asked_is_no_news_about_readiness() {
-    if !is_alone("readiness::that_the_connector_was_not_asked_is_no_news_about_readiness") {
+fn a_503_without_asking_the_connector_is_no_event() {
+    if !is_alone("readiness::a_503_without_asking_the_connector_is_no_event") {
         return;
     }
     let server = Server::start(|_| {});
@@ -68,5 +68,5 @@ fn that_the_connector_was_not_asked_is_no_news_about_readiness() {
     server.server.refuse_ready();
     let answer = get(address, "/ready");
     assert_eq!(answer.status, 503, "it is about to end: {answer:?}");
-    assert_eq!(server.readiness(), ["ready"], "the end is no news about the connector");
+    assert_eq!(server.readiness(), ["ready"], "refuse_ready causes no event about the connector");
 }

@@ -1,4 +1,4 @@
-//! A connector that does what a test says, and a server for it that tells what happened.
+//! A connector whose checks a test supplies, and a server for it that records its events.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,7 +42,7 @@ impl Connector for Scripted {
     }
 }
 
-/// Holds up whoever comes until it is opened.
+/// Blocks every caller of `pass` until it is opened.
 #[derive(Default)]
 pub(crate) struct Gate {
     open: Mutex<bool>,
@@ -58,7 +58,7 @@ impl Gate {
     pub(crate) fn pass(&self) {
         self.came.fetch_add(1, Ordering::SeqCst);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Bounded, so that nothing is left behind by a test that fails.
+        // Bounded, so that a failing test leaves no thread behind.
         drop(self.opened.wait_timeout_while(open, 10 * PATIENCE, |open| !*open));
     }
 
@@ -67,14 +67,14 @@ impl Gate {
         self.opened.notify_all();
     }
 
-    /// How many have come, let through or not.
+    /// How many calls of `pass` there were, blocked ones included.
     pub(crate) fn came(&self) -> usize {
         self.came.load(Ordering::SeqCst)
     }
 
     #[track_caller]
     pub(crate) fn wait_for(&self, count: usize) {
-        until("somebody at the gate", || self.came() >= count);
+        until("a call of `pass`", || self.came() >= count);
     }
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// With long timeouts, so that whatever a test sees was not a timeout's doing.
+    /// Starts a server with long timeouts, so that no timeout explains what a test sees.
     pub(crate) fn start(change: impl FnOnce(&mut Config)) -> Server {
         let events = Arc::<Mutex<Vec<String>>>::default();
         let readiness = Arc::<Mutex<Vec<String>>>::default();
@@ -116,12 +116,12 @@ impl Server {
         self.server.local_addr()
     }
 
-    /// How readiness changed.
+    /// The changes of readiness.
     pub(crate) fn readiness(&self) -> Vec<String> {
         self.readiness.lock().unwrap().clone()
     }
 
-    /// What else happened, but for where it listens.
+    /// All other events, except for the first, which tells the address.
     pub(crate) fn events(&self) -> Vec<String> {
         let events = self.events.lock().unwrap();
         assert!(events[0].starts_with("listening address="), "{events:?}");

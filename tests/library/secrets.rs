@@ -1,4 +1,4 @@
-//! Who gets to read what a connector says about itself, and in what form.
+//! Which clients get the text of a connector's error, and in what form.
 
 use std::fmt;
 use std::net::{SocketAddr, UdpSocket};
@@ -26,7 +26,7 @@ fn failing(text: impl Into<String>) -> Server {
 }
 
 #[test]
-fn only_clients_that_address_us_as_ourselves_get_the_reason() {
+fn only_clients_that_use_an_address_or_localhost_get_the_reason() {
     let server = failing(SECRET);
     for (head, told) in [
         ("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", true),
@@ -35,7 +35,7 @@ fn only_clients_that_address_us_as_ourselves_get_the_reason() {
         ("GET {} HTTP/1.1\r\nHost: [::1]:8081\r\n\r\n", true),
         ("GET {} HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n", true),
         ("GET http://localhost{} HTTP/1.1\r\nHost: rebound.example\r\n\r\n", true),
-        // A name that somebody's resolver points at us, or may.
+        // A name that an attacker's resolver may point at this machine.
         ("GET {} HTTP/1.1\r\nHost: rebound.example\r\n\r\n", false),
         ("GET {} HTTP/1.1\r\nHost: rebound.example:8081\r\n\r\n", false),
         ("GET {} HTTP/1.1\r\nHost: localhost.rebound.example\r\n\r\n", false),
@@ -59,7 +59,7 @@ fn only_clients_that_address_us_as_ourselves_get_the_reason() {
 
 #[test]
 fn clients_from_elsewhere_do_not_get_the_reason() {
-    // The address this machine has towards others, without sending anything there.
+    // Connecting a UDP socket finds this machine's outside address without sending anything.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     let Some(own) = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).ok().filter(|own| !own.ip().is_loopback())
     else {
@@ -79,10 +79,10 @@ fn clients_from_elsewhere_do_not_get_the_reason() {
 }
 
 #[test]
-fn loopback_seen_through_ipv6_is_loopback() {
+fn ipv4_loopback_on_an_ipv6_socket_is_loopback() {
     let mut config = baton_health::Config::default();
     config.address = "[::]:0".parse().unwrap();
-    // A machine may be without IPv6.
+    // The machine may have no IPv6.
     let Ok(server) = HealthServer::bind(config) else { return };
     server.attach(Scripted::validate(|| Err(SECRET.into())));
     let port = server.local_addr().port();
@@ -112,7 +112,7 @@ fn a_reason_is_bounded_and_whole_in_the_log() {
 }
 
 #[test]
-fn a_body_is_valid_json_whatever_the_reason_holds() {
+fn a_body_is_valid_json_for_any_reason() {
     let every: String = (0..0x100).filter_map(char::from_u32).collect();
     for text in [&*every, "\\", "\"", "\"}}\n{\"status\":\"healthy\"", "\u{2028}\u{fffe}\u{10ffff}", "", "\\u0041", "\r\n\r\n"] {
         let answer = get(failing(text).address(), "/health");
@@ -123,7 +123,7 @@ fn a_body_is_valid_json_whatever_the_reason_holds() {
 }
 
 #[test]
-fn a_reason_has_its_causes_with_it() {
+fn a_reason_includes_its_causes() {
     #[derive(Debug)]
     struct SignIn(std::io::Error);
     impl fmt::Display for SignIn {

@@ -1,4 +1,4 @@
-//! The end of a server, and what keeps one from starting.
+//! How a server shuts down, and what stops one from starting.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -22,8 +22,8 @@ fn is_refused(address: SocketAddr) {
     assert!(matches!(failure.kind(), ProbeErrorKind::Connect(error) if error.kind() == ErrorKind::ConnectionRefused), "{failure}");
 }
 
-/// Waits until new connections are refused, however the system brings that about: some first have to
-/// get the threads out of `accept`, and take a connection or leave it in the backlog until then.
+/// Waits until new connections are refused. Some systems must first end every `accept`, and until then may
+/// still accept a connection or leave it in the backlog.
 #[track_caller]
 fn until_refused(address: SocketAddr) {
     let mut last = None;
@@ -35,10 +35,10 @@ fn until_refused(address: SocketAddr) {
     }
 }
 
-/// Longer than anything here may take, and short enough to end a test that fails.
+/// Longer than anything here should take, and short enough to end a failing test.
 const LONG: Duration = PATIENCE.saturating_mul(2);
 
-/// Drains, which must not take as long as anything that was configured.
+/// Drains the server, and fails if that takes as long as one of the configured timeouts.
 #[track_caller]
 fn drain_soon(server: &HealthServer) {
     let start = Instant::now();
@@ -55,8 +55,8 @@ fn gated(gate: &Arc<Gate>) -> Arc<Scripted> {
 }
 
 #[test]
-fn nothing_is_left_of_a_drained_server() {
-    if !is_alone("shutdown::nothing_is_left_of_a_drained_server") {
+fn a_drained_server_leaves_no_threads() {
+    if !is_alone("shutdown::a_drained_server_leaves_no_threads") {
         return;
     }
     for _ in 0..20 {
@@ -66,7 +66,7 @@ fn nothing_is_left_of_a_drained_server() {
         is_refused(server.address());
         server.server.drain();
     }
-    // A thread has told that it ends a little before it is gone.
+    // The server uncounts a thread shortly before the thread ends.
     until("the threads to end", || threads_named("health").is_none_or(|count| count == 0));
 }
 
@@ -90,12 +90,12 @@ fn answers_under_way_are_delivered() {
     let address = server.address();
     let waiting: Vec<_> = (0..10).map(|_| Client::that_sent(address, get_request("/health"))).collect();
     gate.wait_for(1);
-    // All of them, and not only the first, are past their head when each newer one has been answered.
+    // The answer to a newer connection shows that the server has read the head of every waiting one.
     assert_eq!(get(address, "/live").status, 200);
     thread::scope(|scope| {
         let draining = scope.spawn(|| drain_soon(&server.server));
         until_refused(address);
-        assert!(!draining.is_finished(), "drained while ten clients still waited");
+        assert!(!draining.is_finished(), "drain returned while ten clients still waited");
         gate.open();
         draining.join().unwrap();
     });
@@ -114,7 +114,7 @@ fn stalled_clients_do_not_delay_the_end() {
     assert_eq!(get(server.address(), "/live").status, 200);
     drain_soon(&server.server);
     for client in silent {
-        // The system may not have told a client that never sent anything that it is connected to nothing.
+        // The system may have dropped the connection of a silent client without telling the client.
         let _ = client.send(HALF_A_HEAD);
         client.closed();
     }
@@ -136,7 +136,7 @@ fn a_client_that_does_not_close_after_a_late_answer_does_not_delay_the_end() {
     thread::scope(|scope| {
         let draining = scope.spawn(|| drain_soon(&server.server));
         until_refused(address);
-        // Longer than those get that owe something when it begins.
+        // Wait longer than the drain waits for connections that are idle when it begins.
         assert!(client.0.set_read_timeout(Some(Duration::from_secs(1))).is_ok());
         assert_eq!((&client.0).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
         client.0.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -147,7 +147,7 @@ fn a_client_that_does_not_close_after_a_late_answer_does_not_delay_the_end() {
 }
 
 #[test]
-fn a_validate_that_hangs_does_not_delay_the_end_and_is_answered_for() {
+fn clients_of_a_validate_that_hangs_are_answered_before_the_drain_ends() {
     let gate = Gate::new();
     let server = Server::with(gated(&gate), |config| config.drain_timeout = Duration::from_secs(1));
     let waiting: Vec<_> = (0..10).map(|_| Client::that_sent(server.address(), get_request("/health"))).collect();
@@ -193,12 +193,12 @@ fn under_load_every_answer_is_whole_or_not_begun() {
                     match exchange(address) {
                         Ok(text) if text.is_empty() => {}
                         Ok(text) => {
-                            assert!(!late, "answered after the end");
+                            assert!(!late, "answered after the drain");
                             assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("}\n"), "{text:?}");
                             answered.fetch_add(1, Ordering::SeqCst);
                         }
                         Err(error) if error.kind() == ErrorKind::ConnectionRefused => return,
-                        // It was in the backlog when that was given up.
+                        // The connection was in the backlog when the listener closed.
                         Err(error) => {
                             assert!(
                                 matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
@@ -233,7 +233,7 @@ fn an_address_in_use_is_an_error() {
 }
 
 #[test]
-fn limits_that_make_no_sense_are_an_error_that_names_them() {
+fn a_limit_that_makes_no_sense_is_an_error_that_names_it() {
     type Change = fn(&mut Config);
     let changes: [(Change, &str); 4] = [
         (|config| config.max_connections = 0, "max_connections must be at least 2"),
@@ -251,7 +251,7 @@ fn limits_that_make_no_sense_are_an_error_that_names_them() {
 }
 
 #[test]
-fn limits_may_be_as_long_as_they_like() {
+fn every_limit_may_have_its_largest_value() {
     let server = Server::with(Scripted::validate(|| Ok(())), |config| {
         config.max_connections = usize::MAX / 2;
         config.request_timeout = Duration::MAX;

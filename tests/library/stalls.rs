@@ -23,13 +23,13 @@ fn healthy() -> Arc<Scripted> {
 const CAP: usize = 64;
 const STALLED: usize = 500;
 
-/// Runs `probe` so many times beside 500 stalled clients that come again and again; meanwhile neither
-/// threads nor memory grow.
-fn beside_stalled_clients(probes: usize, mut probe: impl FnMut(SocketAddr, Endpoint)) {
-    // Fewer come while one probe is on its way than there are places: none of them takes the probe's.
+/// Runs `probe` so many times while 500 stalled clients keep reconnecting. Checks that threads and memory do
+/// not grow.
+fn with_stalled_clients(probes: usize, mut probe: impl FnMut(SocketAddr, Endpoint)) {
+    // During one probe fewer clients reconnect than there are places, so they cannot evict the probe.
     const PACE: usize = CAP / 2;
-    const STANDING: usize = 2;
-    // Measured: 0.3 MB, whatever the number of connections. A leak of 100 bytes for each would show.
+    const ACCEPTORS: usize = 2;
+    // Measured: 0.3 MB for any number of connections. A leak of 100 bytes for each would exceed this.
     const GROWTH: usize = 4 << 20;
 
     let server = Server::with(healthy(), |config| config.max_connections = CAP);
@@ -55,17 +55,17 @@ fn beside_stalled_clients(probes: usize, mut probe: impl FnMut(SocketAddr, Endpo
                 renewed += 1;
             }
         });
-        // Set when this ends by a panic too: otherwise the other thread goes on for ever.
+        // A panic must set it too, or the other thread goes on for ever.
         let _done = SetOnDrop(&done);
-        wait_for_all.recv().expect("all of them stall");
+        wait_for_all.recv().expect("all clients stall");
         let before = resident_bytes();
         let deadline = Instant::now() + 2 * PATIENCE;
         for number in 1..=probes {
             assert!(Instant::now() < deadline, "{number} of {probes} probes, and the time is up");
             probed.store(number, Ordering::SeqCst);
             probe(address, Endpoint::ALL[number % 3]);
-            // The system may count one for a moment that is done already.
-            while let Some(threads) = threads_named("health").filter(|threads| *threads > CAP + STANDING) {
+            // The system may still count a thread that has just ended.
+            while let Some(threads) = threads_named("health").filter(|threads| *threads > CAP + ACCEPTORS) {
                 assert!(Instant::now() < deadline, "{threads} threads");
             }
         }
@@ -73,13 +73,13 @@ fn beside_stalled_clients(probes: usize, mut probe: impl FnMut(SocketAddr, Endpo
             assert!(after < before + GROWTH, "{before} bytes, then {after}");
         }
     });
-    assert_eq!(server.events(), ["healthy"], "stalled clients are no news");
+    assert_eq!(server.events(), ["healthy"], "stalled clients cause no event");
 }
 
 #[test]
-fn every_probe_is_answered_beside_500_stalled_clients_that_come_again_and_again() {
-    if is_alone("stalls::every_probe_is_answered_beside_500_stalled_clients_that_come_again_and_again") {
-        beside_stalled_clients(2000, |address, endpoint| {
+fn every_probe_is_answered_while_500_stalled_clients_keep_reconnecting() {
+    if is_alone("stalls::every_probe_is_answered_while_500_stalled_clients_keep_reconnecting") {
+        with_stalled_clients(2000, |address, endpoint| {
             Probe::new(address).endpoint(endpoint).timeout(PATIENCE).run().unwrap_or_else(|error| panic!("{error}"));
         });
     }
@@ -97,13 +97,13 @@ impl Drop for SetOnDrop<'_> {
 fn no_connection_outlives_its_deadline() {
     let server = Server::with(healthy(), |config| config.request_timeout = Duration::from_millis(300));
     let address = server.address();
-    // What was sent before it stalled, what it goes on sending a byte at a time, and the answer.
+    // What the client sends before it stalls, the byte it keeps sending afterwards, and the answer.
     for (sent, dripped, status) in [
         ("", "", None),
         ("", "\n", Some(408)),
         (HALF_A_HEAD, "", Some(408)),
         (HALF_A_HEAD, "x", Some(408)),
-        // The answer is there, but the client does not stop sending, or does not close.
+        // The server has answered, but the client does not stop sending, or does not close.
         ("POST /live HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n", "x", Some(405)),
         ("POST /live HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "", Some(405)),
         ("\0", "x", Some(400)),
@@ -118,12 +118,12 @@ fn no_connection_outlives_its_deadline() {
         match status {
             None => client.closed(),
             Some(status) => {
-                // The last bytes of the drip may cross with the close, which resets; the answer is there.
+                // A byte that crosses with the close resets the connection, but the answer has arrived.
                 let mut text = Vec::new();
                 let _ = std::io::Read::read_to_end(&mut &client.0, &mut text);
                 let text = String::from_utf8(text).unwrap();
                 assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{sent:?}: {text:?}");
-                // Writing ends in an error, and not because we stopped: the server has closed its side for good.
+                // Once the server has closed, a write fails.
                 until("the server to close", || dripped.is_empty() || client.send(dripped).is_err());
             }
         }
@@ -134,18 +134,18 @@ fn no_connection_outlives_its_deadline() {
 }
 
 #[test]
-fn whoever_owes_the_longest_gives_way() {
+fn the_oldest_idle_connection_is_evicted_first() {
     let server = Server::with(healthy(), |config| config.max_connections = 8);
     let address = server.address();
     let mut oldest_first: Vec<_> = (0..24)
         .map(|_| {
             let client = Client::that_sent(address, HALF_A_HEAD);
-            // An answer to a later connection shows that the stalled one has got its place.
+            // The answer to a later connection shows that the stalled one has its place.
             assert_eq!(get(address, "/live").status, 200);
             client
         })
         .collect();
-    // Those between may or may not have a place: that depends on how soon the answered ones are gone.
+    // The connections in the middle may have a place or not, depending on how soon the answered ones have left.
     for kept in oldest_first.split_off(24 - 3) {
         kept.send("st: a\r\n\r\n").unwrap();
         assert_eq!(kept.answer().status, 200);
@@ -155,7 +155,7 @@ fn whoever_owes_the_longest_gives_way() {
 }
 
 #[test]
-fn clients_that_do_not_close_give_way_too_and_keep_their_answer() {
+fn clients_that_do_not_close_are_evicted_and_keep_their_answer() {
     let server = Server::with(healthy(), |config| config.max_connections = 8);
     let address = server.address();
     let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
@@ -170,7 +170,7 @@ fn clients_that_do_not_close_give_way_too_and_keep_their_answer() {
 }
 
 #[test]
-fn whoever_waits_for_the_connector_does_not_give_way() {
+fn a_connection_that_waits_for_the_connector_is_not_evicted() {
     let gate = Gate::new();
     let connector = Scripted::validate({
         let gate = Arc::clone(&gate);
@@ -192,14 +192,14 @@ fn whoever_waits_for_the_connector_does_not_give_way() {
 }
 
 #[test]
-fn clients_that_do_not_read_their_answer_hold_nobody_up() {
+fn clients_that_do_not_read_their_answer_do_not_delay_others() {
     let server = Server::with(healthy(), |config| config.max_connections = 8);
     let idle: Vec<_> = (0..100).map(|_| Client::that_sent(server.address(), get_request("/live"))).collect();
     for _ in 0..10 {
         assert_eq!(get(server.address(), "/live").status, 200);
     }
     for client in idle {
-        assert_eq!(client.answer().status, 200, "late is not too late");
+        assert_eq!(client.answer().status, 200, "a client that reads late still gets its answer");
     }
 }
 

@@ -3,16 +3,16 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up: long, since only a test that fails ever waits
-/// it out, and machines may be slow, loaded or emulated.
+/// How long a test waits before it fails. It is long, since machines may be slow, loaded or emulated, and
+/// only a failing test waits the whole time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A limit that no test lives to see: whoever waits for it has missed what it should have seen.
+/// A limit that no test reaches. A server that waits for it fails the test.
 pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
-/// Tries until it is so.
+/// Repeats `attempt` until it returns true.
 #[track_caller]
 pub(crate) fn until(what: &str, mut attempt: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -1,6 +1,6 @@
-//! The real program on a machine that has run out of something: descriptors, or threads.
+//! The real program on a machine that has run out of descriptors or threads.
 #![cfg(all(target_os = "linux", feature = "cli"))]
-// These are the modules of another test, which needs more of them.
+// The modules below belong to another test, which uses more of them.
 #![allow(dead_code)]
 
 #[path = "../binary/client.rs"]
@@ -29,15 +29,15 @@ use std::time::{Duration, Instant};
 use baton_health::{Endpoint, Probe};
 use daemon::Daemon;
 
-/// One after the other, so that the log of a long episode is not about how many there were.
+/// The pause between two requests.
 const BETWEEN_REQUESTS: Duration = Duration::from_millis(20);
 
-/// How long the program is watched at doing nothing.
+/// How long a test measures the load of an idle program.
 const BETWEEN_MEASUREMENTS: Duration = Duration::from_secs(1);
 
 const SHORT: &str = "short of resources";
 
-/// The daemon on a free port, started by `limiter`, which limits itself and then becomes it.
+/// The daemon on a free port. `limiter` sets its own limits and then executes the daemon.
 fn limited(limiter: &[&str]) -> Daemon {
     let program = program::program(["--health-check", "--health-check-port=0"]);
     let mut command = Command::new(limiter[0]);
@@ -52,7 +52,7 @@ fn limited(limiter: &[&str]) -> Daemon {
     Daemon::start(&mut command).connected()
 }
 
-/// Tries until it is so.
+/// Repeats `attempt` until it returns true.
 #[track_caller]
 fn until(what: &str, mut attempt: impl FnMut() -> bool) {
     let deadline = Instant::now() + program::PATIENCE;
@@ -64,13 +64,13 @@ fn until(what: &str, mut attempt: impl FnMut() -> bool) {
 
 const HALF_A_HEAD: &[u8] = b"GET /live HTTP/1.1\r\nHo";
 
-/// Leaves a running daemon so many descriptors: fewer than its server has planned with.
+/// Limits the descriptors of a running daemon, to fewer than its server has found at start.
 fn leave(id: u32, descriptors: &str) {
     let limited = program::run(Command::new("prlimit").args([&format!("--pid={id}"), &format!("--nofile={descriptors}:")]));
     assert_eq!(limited.code, Some(0), "{limited:?}");
 }
 
-/// So many connections that owe the rest of their head.
+/// Opens so many connections and sends half a head on each.
 fn stall(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let stalled = (0..count).map(|_| {
         let mut stream = client::connect(address);
@@ -80,7 +80,7 @@ fn stall(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     stalled.collect()
 }
 
-/// Asks until the daemon says that the trouble has passed.
+/// Sends requests until the daemon logs that it has recovered.
 fn recovers(daemon: &mut Daemon) {
     let address = daemon.address();
     let passed = AtomicBool::new(false);
@@ -94,19 +94,19 @@ fn recovers(daemon: &mut Daemon) {
         });
         daemon.line("recovered");
         passed.store(true, Ordering::SeqCst);
-        asking.join().expect("every one is answered");
+        asking.join().expect("every request is answered");
     });
     assert_eq!(client::get(address, "/health").status, 200);
 }
 
-/// All that does not need what is short works, and `/health` says at least why it does not.
+/// Checks that `/live` and `/ready` work during the shortage, and that `/health` answers.
 fn answers(address: SocketAddr) {
     assert_eq!(client::get(address, "/live").status, 200);
     assert_eq!(client::get(address, "/ready").status, 200);
     assert!([200, 503].contains(&client::get(address, "/health").status));
 }
 
-/// How much of a processor the process uses, 1 being one of them.
+/// How much processor time the process uses; 1.0 is one whole processor.
 fn load(id: u32) -> f64 {
     // USER_HZ, which is the same on every Linux.
     const TICKS: f64 = 100.0;
@@ -122,14 +122,14 @@ fn load(id: u32) -> f64 {
 }
 
 #[test]
-fn without_descriptors_stalled_connections_give_way_and_the_trouble_passes() {
+fn without_descriptors_stalled_connections_are_evicted_and_the_daemon_recovers() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
     let address = daemon.address();
     leave(daemon.id(), "24");
     for _ in 0..2 {
         let mut stalled = stall(address, 100);
         daemon.line(SHORT);
-        // The oldest gives way now, and not when its time is up: then it would have been told so.
+        // The oldest connection is evicted, so it gets no answer. At its timeout it would have got a 408.
         let mut told = String::new();
         assert!(stalled.remove(0).read_to_string(&mut told).is_err() || told.is_empty(), "{told}");
         for _ in 0..20 {
@@ -138,7 +138,7 @@ fn without_descriptors_stalled_connections_give_way_and_the_trouble_passes() {
         let again = stall(address, 100);
         assert_eq!(client::get(address, "/live").status, 200);
         let load = load(daemon.id());
-        assert!(load < 0.5, "busy with having nothing: {load}");
+        assert!(load < 0.5, "the daemon uses {load} of a processor during the shortage");
         drop((stalled, again));
         recovers(&mut daemon);
     }
@@ -149,7 +149,7 @@ fn without_descriptors_stalled_connections_give_way_and_the_trouble_passes() {
 }
 
 #[test]
-fn without_descriptors_the_end_comes_all_the_same() {
+fn without_descriptors_the_daemon_still_shuts_down() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
     leave(daemon.id(), "24");
     let stalled = stall(daemon.address(), 100);
@@ -161,28 +161,28 @@ fn without_descriptors_the_end_comes_all_the_same() {
 }
 
 #[test]
-fn without_any_descriptor_it_waits_for_better_times() {
+fn without_any_descriptor_the_daemon_waits_for_one() {
     let mut daemon = limited(&["prlimit", "--nofile=64"]);
     let (address, id) = (daemon.address(), daemon.id());
     leave(id, "3");
-    // Whoever is in `accept` has a descriptor already, and gets no other. The second may have to give way.
+    // A pending `accept` already has a descriptor, so the first request is answered. The second may be evicted.
     assert_eq!(client::get(address, "/live").status, 200);
     let _ = client::connect(address).read_to_end(&mut Vec::new());
     daemon.line(SHORT);
     let mut waiting = client::connect(address);
     waiting.write_all(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n").expect("room in a buffer");
     let load = load(id);
-    assert!(load < 0.5, "busy with having nothing: {load}");
+    assert!(load < 0.5, "the daemon uses {load} of a processor during the shortage");
     leave(id, "64");
     assert_eq!(client::answer(waiting).status, 200);
     recovers(&mut daemon);
 }
 
-/// Half-sent requests at an even pace, so many of them held at a time, until told to stop; counts
-/// those that were made.
+/// Sends half a request at an even pace until `done`, and holds the newest `held` connections. Counts the
+/// connections in `made`.
 fn stall_again_and_again(address: SocketAddr, held: usize, made: &AtomicUsize, done: &AtomicBool) {
     const BETWEEN_CONNECTIONS: Duration = Duration::from_millis(10);
-    // One that is given up early, so that a full backlog does not slow the others down.
+    // A short timeout, so that a full backlog does not slow the pace.
     const CONNECT_TIMEOUT: Duration = Duration::from_millis(5);
     let mut clients = VecDeque::new();
     while !done.load(Ordering::SeqCst) {
@@ -214,7 +214,7 @@ fn with_64_descriptors_no_probe_is_lost_beside_100_stalled_connections_a_second(
     thread::scope(|scope| {
         let _done = SetOnDrop(&done);
         scope.spawn(|| stall_again_and_again(address, HELD, &made, &done));
-        until("as many stalled clients as are held", || made.load(Ordering::SeqCst) >= HELD);
+        until("every stalled client to connect", || made.load(Ordering::SeqCst) >= HELD);
         let mut lost = Vec::new();
         for number in 0..PROBES {
             let endpoint = Endpoint::ALL[number % 3];
@@ -239,7 +239,7 @@ fn with_64_descriptors_and_100_stalled_clients_the_connector_opens_its_files() {
     for round in 0..ROUNDS {
         let answer = client::get(address, "/health");
         assert_eq!(answer.status, 200, "round {round}: {answer:?}");
-        // So many more, and long enough for the verdict to be too old to be given again.
+        // Stall more clients, and wait until the server may not reuse the verdict.
         let start = Instant::now();
         let again = stall(address, 100);
         until("the verdict to be too old", || start.elapsed() > BETWEEN_MEASUREMENTS);
@@ -254,20 +254,20 @@ fn with_64_descriptors_and_100_stalled_clients_the_connector_opens_its_files() {
 
 #[test]
 fn requests_that_arrive_while_the_program_gets_no_processor_are_all_answered() {
-    // As many as the smallest backlog that a system may have set takes; all places are full already.
+    // The smallest backlog that a system may set takes this many. All places are taken already.
     const REQUESTS: usize = 120;
     const ROUNDS: usize = 20;
     let mut daemon = Daemon::start(&mut program::program(["--health-check", "--health-check-port=0"])).connected();
     let address = daemon.address();
     for round in 0..ROUNDS {
         let stalled = stall(address, 100);
-        // The newest is served only when all the others have been accepted.
+        // The server accepts in order, so this answer shows that it has accepted all the others.
         assert_eq!(client::get(address, "/live").status, 200);
         daemon.signal("STOP");
         let clients: Vec<_> = (0..REQUESTS)
             .map(|number| {
                 let mut client = client::connect(address);
-                // Every other one keeps its place until it is evicted.
+                // Every second client keeps its place until it is evicted.
                 let request = ["GET /live HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"];
                 client.write_all(request[number % 2].as_bytes()).expect("room in a buffer");
                 client
@@ -289,17 +289,19 @@ fn requests_that_arrive_while_the_program_gets_no_processor_are_all_answered() {
 }
 
 #[test]
-fn without_threads_stalled_connections_give_way_and_the_trouble_passes() {
-    // The limit counts all of a user's threads, and does not hold for root: it takes a user with nothing else.
+fn without_threads_stalled_connections_are_evicted_and_the_daemon_recovers() {
+    // The limit counts all threads of a user and does not apply to root, so the daemon runs as a user of its own.
     if fs::metadata("/proc/self").expect("a process").uid() != 0 || env::var_os("BATON_TEST_RUNNER").is_some() {
-        eprintln!("skipped: takes root, to become a user that has no other threads, and no emulator, which has threads of its own");
+        eprintln!(
+            "skipped: needs root, to run the daemon as a user without other threads, and no emulator, which has threads of its own"
+        );
         return;
     }
     let copy = Copy::new();
     let user = (2_000_000 + process::id()).to_string();
     let (reuid, regid) = (format!("--reuid={user}"), format!("--regid={user}"));
     let copied = copy.0.display().to_string();
-    // At rest it has four threads; two more are all it gets. The copy comes before the program it replaces.
+    // The idle daemon has four threads, and may start two more. The script replaces the program by its copy.
     let script = "shift; exec prlimit --nproc=6 \"$0\" \"$@\"";
     let mut daemon = limited(&["setpriv", &reuid, &regid, "--clear-groups", "sh", "-c", script, &copied]);
     let address = daemon.address();
@@ -310,7 +312,7 @@ fn without_threads_stalled_connections_give_way_and_the_trouble_passes() {
         answers(address);
     }
     let load = load(daemon.id());
-    assert!(load < 0.5, "busy with having nothing: {load}");
+    assert!(load < 0.5, "the daemon uses {load} of a processor during the shortage");
     drop(stalled);
     recovers(&mut daemon);
     daemon.signal("TERM");
@@ -318,7 +320,7 @@ fn without_threads_stalled_connections_give_way_and_the_trouble_passes() {
     assert_eq!(daemon.messages().iter().filter(|message| **message == SHORT).count(), 1, "{:?}", daemon.log);
 }
 
-/// The program where any user can start it.
+/// A copy of the program in a place where any user can start it.
 struct Copy(PathBuf);
 
 impl Copy {

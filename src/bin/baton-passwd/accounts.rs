@@ -4,13 +4,14 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
-/// Bytes that a file of accounts may have: far beyond any real one, and short of what a device
-/// file given by mistake would fill memory with.
+/// Bytes that a file of accounts may have: far more than any real one, so that a device file given by
+/// mistake does not fill the memory.
 const MAX_FILE: usize = 16 * 1024 * 1024;
 const TOO_LARGE: &str = "larger than 16 MiB";
 
-/// Bytes read at once at first; most files of accounts are smaller.
+/// Bytes that the first read asks for. Most files of accounts are smaller.
 const CHUNK: usize = 8 * 1024;
 
 /// All accounts at one time, sorted.
@@ -19,13 +20,13 @@ pub(crate) struct Accounts {
     records: Vec<Record>,
 }
 
-/// Something that exists: what it is, what it is called, where it stands, and what else there is to it.
+/// A user, a group or a membership, and the line it comes from.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Record {
     kind: Kind,
     name: String,
     line: usize,
-    /// What may change without making it another one.
+    /// The other fields. If they differ, the same record has changed.
     rest: String,
 }
 
@@ -47,7 +48,7 @@ impl Kind {
     }
 }
 
-/// How something differs from one time to the next.
+/// How a record differs between two syncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Added,
@@ -65,10 +66,10 @@ impl Change {
     }
 }
 
-/// Which file could not be used, where in it, and why.
+/// Why a file could not be used.
 pub(crate) struct Unusable {
-    file: String,
-    /// From 1; 0 where it is not about a line.
+    file: PathBuf,
+    /// The line, from 1. It is 0 if the reason is not about a line.
     line: usize,
     reason: Reason,
 }
@@ -84,9 +85,16 @@ enum Reason {
     NoUsers,
 }
 
+impl Unusable {
+    /// The file that could not be used.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
+        self.file.display().fmt(f)?;
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }
@@ -120,16 +128,16 @@ impl std::error::Error for Unusable {
 }
 
 impl Accounts {
-    /// Reads both files, now.
-    pub(crate) fn read(passwd: &str, group: &str) -> Result<Accounts, Unusable> {
+    /// Reads and parses both files.
+    pub(crate) fn read(passwd: &Path, group: &Path) -> Result<Accounts, Unusable> {
         Accounts::parse((passwd, &contents(passwd)?), (group, &contents(group)?))
     }
 
-    /// Makes sense of both files, each with its name.
-    pub(crate) fn parse(passwd: (&str, &[u8]), group: (&str, &[u8])) -> Result<Accounts, Unusable> {
+    /// Parses both files, each given as its name and its bytes.
+    pub(crate) fn parse(passwd: (&Path, &[u8]), group: (&Path, &[u8])) -> Result<Accounts, Unusable> {
         let (passwd, group) = (Table { file: passwd.0, bytes: passwd.1 }, Table { file: group.0, bytes: group.1 });
         let mut users = Vec::new();
-        // Users by the number of the group that is their own: to it they belong without being listed.
+        // Users by the number of their primary group: they are members of it without being listed there.
         let mut own = Vec::new();
         passwd.each(7, |line, fields| {
             let [name, _, rest @ ..] = fields else { return Ok(()) };
@@ -140,7 +148,7 @@ impl Accounts {
             users.push(Record::new(Kind::User, name, line, rest.join(":")));
             Ok(())
         })?;
-        // No host is without: it is being written, or something else, and nobody is to be removed for that.
+        // Every host has users. A file without any is incomplete or the wrong one, and must not remove them all.
         if users.is_empty() {
             return Err(Unusable { file: passwd.file.to_owned(), line: 0, reason: Reason::NoUsers });
         }
@@ -155,7 +163,7 @@ impl Accounts {
             let first = own.partition_point(|record| *record.name < *id);
             let members = own.get(first..).unwrap_or_default().iter().take_while(|record| record.name == id);
             for user in members.map(|record| &*record.rest).chain(listed.split(',')) {
-                // Groups may list users that come from elsewhere: they are not for us to sync.
+                // A group may list users from another source, such as LDAP. The connector does not sync those.
                 if find(&users, Kind::User, user).is_some() {
                     memberships.push(Record::new(Kind::Membership, &[user, " in ", name].concat(), 0, String::new()));
                 }
@@ -170,12 +178,12 @@ impl Accounts {
         Ok(Accounts { records })
     }
 
-    /// How many there are of a kind.
+    /// The number of records of a kind.
     pub(crate) fn count(&self, kind: Kind) -> usize {
         self.records.iter().filter(|record| record.kind == kind).count()
     }
 
-    /// Calls `each` for everything that differs in `now`: what has gone first, then the rest.
+    /// Calls `each` for every record that differs in `now`: first the removed records, then the others.
     pub(crate) fn changes(&self, now: &Accounts, mut each: impl FnMut(Change, Kind, &str)) {
         for record in self.records.iter().filter(|record| find(&now.records, record.kind, &record.name).is_none()) {
             each(Change::Removed, record.kind, &record.name);
@@ -196,7 +204,7 @@ impl Record {
     }
 }
 
-/// A heap's sort: as quick as the others for files of this kind, and a tenth of their code.
+/// Sorts with a heap, which is as fast as std's sorts for files of this kind and has a tenth of the code.
 fn sorted(records: Vec<Record>) -> Vec<Record> {
     BinaryHeap::from(records).into_sorted_vec()
 }
@@ -206,14 +214,14 @@ fn find<'a>(sorted: &'a [Record], kind: Kind, name: &str) -> Option<&'a Record> 
     sorted.get(at).filter(|record| record.kind == kind && record.name == name)
 }
 
-/// A number of 32 bits, without the zeros it may start with. Decimal digits only: `parse` would take a sign.
+/// A number of 32 bits without its leading zeros. It must have only digits, since `parse` accepts a sign.
 fn number(text: &str) -> Option<&str> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let is_number = digits && text.parse::<u32>().is_ok();
     is_number.then(|| text.trim_start_matches('0'))
 }
 
-fn contents(file: &str) -> Result<Vec<u8>, Unusable> {
+fn contents(file: &Path) -> Result<Vec<u8>, Unusable> {
     let unusable = |reason| Unusable { file: file.to_owned(), line: 0, reason };
     let mut source = File::open(file).map_err(|error| unusable(Reason::Io(error)))?;
     let mut bytes = Vec::new();
@@ -238,7 +246,7 @@ fn contents(file: &str) -> Result<Vec<u8>, Unusable> {
 
 /// A file of lines of fields.
 struct Table<'a> {
-    file: &'a str,
+    file: &'a Path,
     bytes: &'a [u8],
 }
 
@@ -263,7 +271,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Sorts what was read; refuses a name that is empty, or stands in two lines.
+    /// Sorts the records. Refuses an empty name and a name that is in two lines.
     fn unique(&self, records: Vec<Record>) -> Result<Vec<Record>, Unusable> {
         let records = sorted(records);
         let mut before: Option<&Record> = None;
@@ -285,7 +293,7 @@ impl Table<'_> {
 #[allow(clippy::panic, reason = "it is a test")]
 pub(crate) fn check(bytes: &[u8]) {
     let (passwd, group) = bytes.split_at(bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len()));
-    let parse = |passwd: &[u8]| Accounts::parse(("p", passwd), ("g", group.get(1..).unwrap_or_default()));
+    let parse = |passwd: &[u8]| Accounts::parse((Path::new("p"), passwd), (Path::new("g"), group.get(1..).unwrap_or_default()));
     let accounts = match parse(passwd) {
         Ok(accounts) => accounts,
         Err(error) => return assert!(!error.to_string().contains(char::is_control), "{error}"),
@@ -293,7 +301,7 @@ pub(crate) fn check(bytes: &[u8]) {
     accounts.changes(&accounts, |change, kind, name| panic!("{} {} {name:?} by itself", kind.word(), change.word()));
     let mut count = [Kind::User, Kind::Group, Kind::Membership].map(|kind| accounts.count(kind)).iter().sum::<usize>();
     Accounts::default().changes(&accounts, |change, _, _| count -= usize::from(change == Change::Added));
-    assert_eq!(count, 0, "left of what there is when all of it has been added");
+    assert_eq!(count, 0, "records that `changes` did not report as added");
     // The order of the lines makes no difference.
     let mut lines: Vec<&[u8]> = passwd.split(|&byte| byte == b'\n').collect();
     lines.reverse();
@@ -323,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_own_group_is_found_by_its_whole_number() {
+    fn a_users_primary_group_is_found_by_its_whole_number() {
         let accounts = parse("a:x:1:10:::\nb:x:2:1:::\n", "one:x:1:\nten:x:010:b\n").unwrap();
         let memberships: Vec<_> = changes(&Accounts::default(), &accounts).split_off(4);
         assert_eq!(memberships, ["membership added a in ten", "membership added b in one", "membership added b in ten"]);
@@ -333,7 +341,7 @@ mod tests {
     const GROUP: &str = "root:x:0:\nusers:x:100:\nwheel:x:10:root,ann,from-ldap\n";
 
     fn parse(passwd: &str, group: &str) -> Result<Accounts, Unusable> {
-        Accounts::parse(("passwd", passwd.as_bytes()), ("group", group.as_bytes()))
+        Accounts::parse((Path::new("passwd"), passwd.as_bytes()), (Path::new("group"), group.as_bytes()))
     }
 
     fn changes(before: &Accounts, after: &Accounts) -> Vec<String> {
@@ -365,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_told_by_what_they_are_about() {
+    fn changes_are_reported_with_their_kind_and_name() {
         let before = parse(PASSWD, GROUP).unwrap();
         let after = parse(
             "root:x:0:0:root:/root:/bin/bash\nbob:x:1001:100::/home/bob:/bin/sh\n",
@@ -388,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_by_file_line_and_reason() {
+    fn an_unusable_file_is_reported_with_its_line_and_reason() {
         for (passwd, group, expected) in [
             ("a:x:1:1::/\n", "", "passwd:1: 7 fields expected, 6 found"),
             ("a:x:1:1::/:/bin/sh\nrubbish\n", "", "passwd:2: 7 fields expected, 1 found"),
@@ -406,16 +414,19 @@ mod tests {
         ] {
             assert_eq!(parse(passwd, group).unwrap_err().to_string(), expected);
         }
-        let error = Accounts::parse(("passwd", b"ok:x:1:1:::\n\xff\n"), ("group", b"")).unwrap_err();
+        let error = Accounts::parse((Path::new("passwd"), b"ok:x:1:1:::\n\xff\n"), (Path::new("group"), b"")).unwrap_err();
         assert_eq!(error.to_string(), "passwd:2: not UTF-8");
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_named_with_the_systems_reason() {
-        let error = Accounts::read("/nonexistent/passwd", "/dev/null").unwrap_err();
+    fn a_file_that_cannot_be_read_is_reported_with_the_systems_reason() {
+        let error = Accounts::read("/nonexistent/passwd".as_ref(), "/dev/null".as_ref()).unwrap_err();
         assert!(error.to_string().starts_with("/nonexistent/passwd: "), "{error}");
         assert!(std::error::Error::source(&error).is_some());
         #[cfg(unix)]
-        assert_eq!(Accounts::read("/dev/zero", "/dev/null").unwrap_err().to_string(), "/dev/zero: larger than 16 MiB");
+        assert_eq!(
+            Accounts::read("/dev/zero".as_ref(), "/dev/null".as_ref()).unwrap_err().to_string(),
+            "/dev/zero: larger than 16 MiB"
+        );
     }
 }

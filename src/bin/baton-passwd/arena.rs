@@ -1,27 +1,27 @@
-//! Memory for the first few kilobytes of the process' life: a piece of the program itself, handed out
-//! from front to back and never taken back.
+//! An allocator that hands out static memory from front to back and never takes it back.
 //!
-//! The probe needs no other, and is spared seven system calls and a third of its instructions. The
-//! daemon goes on with the system's allocator once it is used up.
+//! The probe needs no other memory, which saves it seven system calls and a third of its instructions. The
+//! daemon uses the system's allocator once the static memory is used up.
 #![allow(unsafe_code, reason = "an allocator cannot be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes: somewhat more than a probe asks for.
+/// Bytes of static memory: somewhat more than a probe asks for.
 const SIZE: usize = 8 * 1024;
 
-/// In this order, so that the count lies in the first page that is handed out, and takes none of its own.
+/// The fields are in this order so that `used` lies in the first page that is handed out, and needs no page
+/// of its own.
 #[repr(C)]
 pub(crate) struct Arena {
-    /// How much of the space is handed out; only ever grows.
+    /// How much of the space is handed out. It only grows.
     used: AtomicUsize,
     space: UnsafeCell<[u8; SIZE]>,
 }
 
-// SAFETY: `used` gives every caller a piece of `space` that nobody else gets; nobody else reads or
-// writes it.
+// SAFETY: `used` gives every caller a piece of `space` of its own. No other code reads or writes that
+// piece.
 unsafe impl Sync for Arena {}
 
 impl Arena {
@@ -29,7 +29,7 @@ impl Arena {
         Arena { used: AtomicUsize::new(0), space: UnsafeCell::new([0; SIZE]) }
     }
 
-    /// Where in the space a piece of that layout starts, if there still is room for it.
+    /// Takes a piece of that layout, and returns where in the space it starts. `None` if there is no room.
     fn take(&self, layout: Layout) -> Option<usize> {
         let base = self.space.get().addr();
         let used = self.used.load(Ordering::Relaxed);
@@ -39,18 +39,18 @@ impl Arena {
         self.move_end(used, end).then_some(start)
     }
 
-    /// Whether the piece at `start` got its new size where it is: it has to be the last one.
+    /// Resizes the piece at `start` in place, which works only for the last one. Returns whether it did.
     fn resize_last(&self, start: usize, size: usize, new_size: usize) -> bool {
         self.move_end(start + size, start + new_size)
     }
 
-    /// Changes how much is handed out, if that is `used` and there is room. Another thread may be first:
-    /// that is rare, and its loser goes to the system's allocator.
+    /// Changes how much is handed out, if it is still `used` and there is room. Another thread may be first.
+    /// That is rare, so the other request may go to the system's allocator.
     fn move_end(&self, used: usize, end: usize) -> bool {
         end <= SIZE && self.used.compare_exchange(used, end, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Where in the space that is, if it is not the system's.
+    /// The place of a piece in the space, or `None` if the piece is the system's.
     fn position(&self, pointer: *mut u8) -> Option<usize> {
         let position = pointer.addr().wrapping_sub(self.space.get().addr());
         (position < SIZE).then_some(position)
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_aligned_and_apart_and_then_the_systems() {
+    fn pieces_are_aligned_and_do_not_overlap_until_the_system_takes_over() {
         static ARENA: Arena = Arena::new();
         let mut before = ARENA.space.get().addr();
         let mut count = 0;

@@ -5,6 +5,7 @@
 mod accounts;
 mod arena;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,20 +16,29 @@ use baton_health::{App, BoxError, Connector, Level, Setting, Settings, Stop, log
 #[global_allocator]
 static ARENA: arena::Arena = arena::Arena::new();
 
+const PASSWD: Setting<PathBuf> = Setting::path("passwd", "FILE").default("/etc/passwd").help("Where the users are");
+const GROUP: Setting<PathBuf> = Setting::path("group", "FILE").default("/etc/group").help("Where the groups are");
+const SYNC_INTERVAL: Setting<Duration> = Setting::duration("sync-interval")
+    .range(Duration::from_secs(1)..=Duration::from_secs(86400))
+    .default(Duration::from_secs(60))
+    .help("Time between two rounds of syncing");
+
 struct Passwd {
-    passwd: String,
-    group: String,
+    passwd: PathBuf,
+    group: PathBuf,
     interval: Duration,
-    /// What was last synced.
+    /// The accounts of the last sync.
     accounts: Mutex<Accounts>,
 }
 
 impl Passwd {
     fn connect(settings: &Settings) -> Result<Passwd, BoxError> {
-        let (passwd, group) = (settings.get("passwd").to_owned(), settings.get("group").to_owned());
-        let accounts = Accounts::read(&passwd, &group)?;
+        let (passwd, group, interval) = (settings.get(&PASSWD), settings.get(&GROUP), settings.get(&SYNC_INTERVAL));
+        let accounts = Accounts::read(&passwd, &group).map_err(|error| {
+            let origin = settings.origin(if error.file() == passwd { &PASSWD } else { &GROUP });
+            format!("{error} ({origin})")
+        })?;
         log_counts("read accounts", &accounts);
-        let interval = Duration::from_secs(settings.number("sync-interval"));
         Ok(Passwd { passwd, group, interval, accounts: Mutex::new(accounts) })
     }
 
@@ -59,7 +69,7 @@ impl Connector for Passwd {
             let synced = self.sync();
             match &synced {
                 Ok(()) if failing => log(Level::Info, "sync works again", &[]),
-                // It may pass, and /health tells: the daemon goes on, and says so once.
+                // The failure may pass, and `/health` reports it. So the daemon goes on, and logs it once.
                 Err(error) if !failing => log(Level::Warn, "sync failed", &[("reason", &error.to_string())]),
                 _ => {}
             }
@@ -78,8 +88,8 @@ fn log_counts(message: &str, accounts: &Accounts) {
 fn main() -> ExitCode {
     App::new("baton-passwd", env!("CARGO_PKG_VERSION"))
         .about("Syncs the users, groups and memberships of a Unix host")
-        .setting(Setting::new("passwd", "FILE", "/etc/passwd").help("Where the users are"))
-        .setting(Setting::new("group", "FILE", "/etc/group").help("Where the groups are"))
-        .setting(Setting::new("sync-interval", "SECONDS", "60").range(1..=86400).help("Time between two rounds of syncing"))
+        .setting(&PASSWD)
+        .setting(&GROUP)
+        .setting(&SYNC_INTERVAL)
         .run(Passwd::connect)
 }

@@ -1,0 +1,209 @@
+//! What is said about a command line or an environment that means nothing, and what was probably meant.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+
+use super::row::{Kind, Row, Source};
+use super::value::boolean;
+use crate::address::parse_ip;
+use crate::text::escape_for_terminal;
+
+pub(super) const SEE_HELP: &str = " (see --help)";
+
+/// The one line about a value that is not allowed.
+#[cold]
+pub(super) fn invalid(row: &Row, source: Source, value: &OsStr, problem: &str) -> String {
+    let origin = row.origin(source);
+    match row.kind {
+        Kind::Secret => ["invalid ", &origin, ": ", problem].concat(),
+        // The words of the Go connectors, and the flag.
+        Kind::Endpoint => {
+            let near = suggestion(value.to_str().unwrap_or_default(), row.words().iter().copied());
+            ["invalid endpoint: ", &printable(value), " (valid: ", &row.words().join(", "), "), given with ", &origin, &near]
+                .concat()
+        }
+        _ => ["invalid ", &origin, " \"", &printable(value), "\": ", problem].concat(),
+    }
+}
+
+/// What may have led to a value that is not allowed.
+#[cold]
+pub(super) fn hint(row: &Row, text: &str, source: Source) -> String {
+    let quoted = ['"', '\''].iter().any(|&quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote));
+    let fixed = if quoted {
+        "; the quotes are part of the value"
+    } else if source == Source::Variable && text.starts_with("tcp://") {
+        "; Kubernetes sets it for a Service of that name: enableServiceLinks: false"
+    } else if row.kind == Kind::Address {
+        address_hint(text)
+    } else {
+        return suggestion(text, row.words().iter().copied());
+    };
+    fixed.into()
+}
+
+fn address_hint(text: &str) -> &'static str {
+    let host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    if text.parse::<SocketAddr>().is_ok() {
+        "; the port goes to --health-check-port"
+    } else if parse_ip(text).is_some() {
+        "; multicast and broadcast addresses are none to listen on"
+    } else if text.chars().all(host) && text.contains(|c: char| c.is_ascii_alphabetic()) {
+        "; host names are not looked up"
+    } else {
+        ""
+    }
+}
+
+/// The one line about a flag that there is not. `text` is the flag without its dashes and value.
+#[cold]
+pub(super) fn unknown_flag(rows: &[Row], dashes: &str, text: &OsStr) -> String {
+    let name = text.to_str().unwrap_or_default();
+    if let Some(row) = rows.iter().find(|row| row.kind == Kind::Secret && row.name == name) {
+        let variable = row.variable().unwrap_or_default();
+        return [
+            "--",
+            row.name,
+            " is a secret, and command lines can be read by others: set ",
+            &variable,
+            ", ",
+            &variable,
+            "_FILE or --",
+            row.name,
+            "-file",
+        ]
+        .concat();
+    }
+    let flags = rows.iter().filter(|row| row.kind != Kind::Secret);
+    let near = nearest(name, flags.map(|row| row.name)).map(|name| [" (did you mean --", name, "?)"].concat());
+    ["unknown flag ", dashes, &printable(text), near.as_deref().unwrap_or(SEE_HELP)].concat()
+}
+
+/// The one line about an argument that is no flag.
+#[cold]
+pub(super) fn unexpected(value: &OsStr, probe: bool, switch_before: Option<&str>) -> String {
+    let text = value.to_str().unwrap_or_default();
+    let shown = printable(value);
+    if let Some(dash) = text.chars().next().filter(|c| matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}')) {
+        let mut code = String::new();
+        (0..4).rev().for_each(|place| code.extend(char::from_digit(u32::from(dash) >> (4 * place) & 0xf, 16)));
+        code.make_ascii_uppercase();
+        return ["\"", &shown, "\" starts with \"", dash.encode_utf8(&mut [0; 4]), "\" (U+", &code, "), not \"--\""].concat();
+    }
+    if let Some(switch) = switch_before.filter(|_| boolean(text).is_some()) {
+        return ["a switch takes its value with \"=\": --", switch, "=", &shown].concat();
+    }
+    if probe {
+        return ["unexpected argument \"", &shown, "\"", SEE_HELP].concat();
+    }
+    let near = suggestion(text, ["health-check"].into_iter());
+    ["unknown subcommand \"", &shown, "\" (valid: health-check; without one the connector runs)", &near].concat()
+}
+
+/// One of our variables that is close to this one, which is none of them.
+#[cold]
+pub(super) fn misspelt(rows: &[Row], name: &str) -> Option<String> {
+    if !name.starts_with("BATON_") {
+        return None;
+    }
+    let mut best = (FAR, None);
+    for row in rows {
+        let Some(variable) = row.variable() else { continue };
+        let distance = distance(name, &variable);
+        let file_of = if row.secret.is_some() { name.strip_suffix("_FILE") } else { None };
+        if distance == 0 || file_of == Some(&*variable) {
+            return None;
+        }
+        if distance < best.0 {
+            best = (distance, Some(variable));
+        }
+    }
+    best.1
+}
+
+fn suggestion<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> String {
+    nearest(text, words).map(|word| ["; did you mean ", word, "?"].concat()).unwrap_or_default()
+}
+
+/// Letters that differ between words that have nothing to do with each other.
+const FAR: usize = 3;
+
+/// The word that was probably meant.
+fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Of short words little is left when two letters differ.
+    let mut best = (FAR.min(1 + text.len() / 2), None);
+    for word in words {
+        // The last part of a name is often all that is remembered of it, or its first letter.
+        let last = word.rsplit('-').next().unwrap_or_default();
+        let distance = match text.len() {
+            0 => FAR,
+            1 if last.starts_with(text) => 0,
+            1 => FAR,
+            _ if last == text => 0,
+            _ => distance(text, word),
+        };
+        if distance < best.0 {
+            best = (distance, Some(word));
+        }
+    }
+    best.1
+}
+
+/// How many letters have to be put in, taken out or replaced; capitals are no others, and `_` is `-`.
+fn distance(a: &str, b: &str) -> usize {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (place, x) in a.bytes().enumerate() {
+        let mut diagonal = place;
+        let mut left = place + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let above = *cell;
+            left = (diagonal + usize::from(plain(x) != plain(y))).min(left + 1).min(above + 1);
+            (diagonal, *cell) = (above, left);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// What a person typed, in one line, bounded and fit for a terminal.
+pub(super) fn printable(text: &OsStr) -> String {
+    const MAX_SHOWN: usize = 200;
+    const CUT: &str = "...";
+    let bytes = text.as_encoded_bytes();
+    let (bytes, cut) =
+        if bytes.len() > MAX_SHOWN { (bytes.get(..MAX_SHOWN - CUT.len()).unwrap_or_default(), CUT) } else { (bytes, "") };
+    let mut out = String::new();
+    escape_for_terminal(&mut out, bytes);
+    out.push_str(cut);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_probably_meant_is_close() {
+        let words = ["passwd", "sync-interval", "health-check", "health-check-port", "health-check-bind-address", "timeout"];
+        for (text, expected) in [
+            ("heath-check", Some("health-check")),
+            ("Health-Check", Some("health-check")),
+            ("health_check", Some("health-check")),
+            ("health-chek-port", Some("health-check-port")),
+            ("port", Some("health-check-port")),
+            ("interval", Some("sync-interval")),
+            ("t", Some("timeout")),
+            ("p", Some("passwd")),
+            ("bogus", None),
+            ("x", None),
+            ("", None),
+            ("h\u{e9}alth-check", Some("health-check")),
+        ] {
+            assert_eq!(nearest(text, words.into_iter()), expected, "{text}");
+        }
+        assert_eq!((distance("", "abc"), distance("abc", "abc"), distance("kitten", "sitting")), (3, 0, 3));
+    }
+}

@@ -1,0 +1,201 @@
+//! One setting, whatever its type: its names, its default, and what it allows.
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::value::push_duration;
+use crate::address::Address;
+use crate::text::push_digits;
+
+/// How the environment is read.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Finds a secret, given the value of its file's flag. A pointer, so that a program without secrets does not
+/// have the code.
+pub(super) type FindSecret = fn(&Row, Option<&OsStr>, Environment<'_>) -> Result<Option<(OsString, Source)>, String>;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Row {
+    pub(super) name: &'static str,
+    pub(super) short: Option<char>,
+    /// Where it is not `BATON_` and the name.
+    pub(super) variable: Option<&'static str>,
+    pub(super) placeholder: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Default,
+    pub(super) scope: Scope,
+    pub(super) secret: Option<FindSecret>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Path,
+    List,
+    Switch,
+    Secret,
+    /// From the one to the other.
+    Number(u64, u64),
+    Duration(Duration, Duration),
+    Choice(&'static [&'static str]),
+    Address,
+    Endpoint,
+    Level,
+    Format,
+}
+
+/// What a setting is when it is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Default {
+    /// It has to be given.
+    Required,
+    /// Nothing, which `--help` describes so.
+    Absent(&'static str),
+    Text(&'static str),
+    Number(u64),
+    Duration(Duration),
+    Address(IpAddr),
+}
+
+/// Who reads a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Connector,
+    Server,
+    Both,
+    Probe,
+    Log,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Flag,
+    Variable,
+    /// A file that the flag `--NAME-file` names.
+    FileFlag,
+    /// A file that the variable `.._FILE` names.
+    FileVariable,
+    Default,
+    Absent,
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Row {
+    pub(super) const fn new(name: &'static str, placeholder: &'static str, kind: Kind, default: Default) -> Row {
+        check_name(name);
+        Row { name, short: None, variable: None, placeholder, help: "", kind, default, scope: Scope::Connector, secret: None }
+    }
+
+    pub(super) const fn help(mut self, help: &'static str) -> Row {
+        self.help = help;
+        self
+    }
+
+    pub(super) const fn scope(mut self, scope: Scope) -> Row {
+        self.scope = scope;
+        self
+    }
+
+    /// The variable. The probe's own settings have none: they are given where the probe is started.
+    pub(super) fn variable(&self) -> Option<String> {
+        if self.scope == Scope::Probe {
+            return None;
+        }
+        if let Some(variable) = self.variable {
+            return Some(variable.to_owned());
+        }
+        let mut name = ["BATON_", self.name].concat().into_bytes();
+        for byte in &mut name {
+            *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
+        }
+        // Still the same text: only ASCII was changed.
+        String::from_utf8(name).ok()
+    }
+
+    /// What a person wrote to set it.
+    pub(super) fn origin(&self, source: Source) -> String {
+        match source {
+            Source::Flag | Source::Default | Source::Absent => ["--", self.name].concat(),
+            Source::FileFlag => ["--", self.name, "-file"].concat(),
+            Source::Variable => self.variable().unwrap_or_default(),
+            Source::FileVariable => [&*self.variable().unwrap_or_default(), "_FILE"].concat(),
+        }
+    }
+
+    /// The default as text.
+    pub(super) fn default_text(&self) -> Option<Cow<'static, str>> {
+        let mut text = String::new();
+        match self.default {
+            Default::Required | Default::Absent(_) => return None,
+            Default::Text(text) => return Some(Cow::Borrowed(text)),
+            Default::Number(number) => push_digits(&mut text, number, 1),
+            Default::Duration(time) => push_duration(&mut text, time),
+            Default::Address(ip) => {
+                Address(SocketAddr::new(ip, 0)).push(&mut text);
+                text.truncate(text.len() - ":0".len());
+            }
+        }
+        Some(text.into())
+    }
+
+    /// The range, if there is one, behind that word.
+    pub(super) fn push_range(&self, out: &mut String, before: &str) {
+        let (mut from, mut to) = (String::new(), String::new());
+        match self.kind {
+            Kind::Number(least, most) if most < u64::MAX => {
+                push_digits(&mut from, least, 1);
+                push_digits(&mut to, most, 1);
+            }
+            Kind::Duration(least, most) if most < Duration::MAX => {
+                push_duration(&mut from, least);
+                push_duration(&mut to, most);
+            }
+            _ => return,
+        }
+        out.extend([before, &from, " to ", &to]);
+    }
+
+    /// The words that it allows.
+    pub(super) fn words(&self) -> &[&'static str] {
+        match self.kind {
+            Kind::Choice(words) => words,
+            Kind::Endpoint => &["health", "ready", "live"],
+            Kind::Level => &LEVELS,
+            Kind::Format => &FORMATS,
+            _ => &[],
+        }
+    }
+}
+
+pub(super) const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+
+/// `console` is what the Go connectors call text.
+pub(super) const FORMATS: [&str; 3] = ["json", "text", "console"];
+
+/// Variables are made from names: other characters would make two names one variable.
+const fn check_name(name: &str) {
+    let bytes = name.as_bytes();
+    assert!(!bytes.is_empty(), "a setting needs a name");
+    let mut rest = bytes;
+    while let [byte, others @ ..] = rest {
+        assert!(
+            matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'),
+            "the name of a setting may contain only a-z, 0-9 and \"-\" between them"
+        );
+        rest = others;
+    }
+    assert!(
+        !matches!(bytes.first(), Some(b'-')) && !matches!(bytes.last(), Some(b'-')),
+        "the name of a setting may contain only a-z, 0-9 and \"-\" between them"
+    );
+}

@@ -1,0 +1,107 @@
+//! What a setting's text means: numbers, switches, times, levels.
+
+use std::time::Duration;
+
+use crate::deadline::milliseconds;
+use crate::event::Level;
+use crate::text::push_digits;
+
+/// The words of Go's `strconv.ParseBool`, which the Go connectors read booleans with.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Decimal digits only: no sign, no space, and no leading zero, which others read as octal.
+pub(super) fn whole_number(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if plain { text.parse().ok() } else { None }
+}
+
+/// The units of a time, in milliseconds.
+const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+
+/// `30s`, `5m`, `1h30m`, `500ms`; a number without a unit is in seconds.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    if let Some(seconds) = whole_number(text) {
+        return Some(Duration::from_secs(seconds));
+    }
+    let (mut rest, mut sum) = (text, 0_u64);
+    while !rest.is_empty() {
+        let (digits, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
+        sum = sum.checked_add(whole_number(digits)?.checked_mul(factor)?)?;
+        rest = after;
+    }
+    (!text.is_empty()).then(|| Duration::from_millis(sum))
+}
+
+/// A time in the largest unit that makes it a whole number.
+pub(super) fn push_duration(out: &mut String, time: Duration) {
+    let time = milliseconds(time);
+    let largest = UNITS.into_iter().rev().find(|(_, factor)| time >= *factor && time % factor == 0);
+    let (unit, factor) = largest.unwrap_or(("s", 1000));
+    push_digits(out, time / factor, 1);
+    out.push_str(unit);
+}
+
+/// The Go connectors also take capitals, and levels that end the process.
+pub(super) fn level(text: &str) -> Option<Level> {
+    match &*text.to_ascii_lowercase() {
+        "debug" => Some(Level::Debug),
+        "info" => Some(Level::Info),
+        "warn" | "warning" => Some(Level::Warn),
+        "error" | "dpanic" | "panic" | "fatal" => Some(Level::Error),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_booleans_are_plain() {
+        for (text, expected) in [("0", Some(0)), ("10", Some(10)), ("18446744073709551615", Some(u64::MAX))] {
+            assert_eq!(whole_number(text), expected);
+        }
+        for text in ["", "00", "01", "+1", "-1", " 1", "1 ", "1_000", "0x1", "1.0", "\u{661}", "18446744073709551616"] {
+            assert_eq!(whole_number(text), None, "{text:?}");
+        }
+        for (words, expected) in [
+            (&["1", "t", "T", "true", "TRUE", "True"][..], Some(true)),
+            (&["0", "f", "F", "false", "FALSE", "False"], Some(false)),
+            (&["", "yes", "no", "on", "off", "tRUE", "fALSE", "2", "true ", "01"], None),
+        ] {
+            for word in words {
+                assert_eq!(boolean(word), expected, "{word:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_have_units_and_seconds_need_none() {
+        for (text, milliseconds, shown) in [
+            ("0", 0, "0s"),
+            ("5", 5000, "5s"),
+            ("90s", 90_000, "90s"),
+            ("60", 60_000, "1m"),
+            ("1m30s", 90_000, "90s"),
+            ("24h", 86_400_000, "24h"),
+            ("1500ms", 1500, "1500ms"),
+            ("1s500ms", 1500, "1500ms"),
+        ] {
+            let time = Duration::from_millis(milliseconds);
+            let mut out = String::new();
+            push_duration(&mut out, time);
+            assert_eq!((duration(text), &*out), (Some(time), shown), "{text}");
+        }
+        for text in ["", "s", "5 s", "05s", "-5s", "1.5s", "5S", "5d", "5s ", "5s5", "1h-5m", "18446744073709551615h"] {
+            assert_eq!(duration(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Lines on standard error: their form, and writing them without waiting for a reader.
+
+#[cfg(unix)]
+use std::env;
+#[cfg(unix)]
+use std::fs::File;
+use std::io;
+#[cfg(feature = "cli")]
+use std::io::IsTerminal;
+#[cfg(not(unix))]
+use std::io::Write;
+#[cfg(unix)]
+use std::os::{fd::AsFd, unix::fs::MetadataExt};
+#[cfg(any(unix, feature = "cli"))]
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Mutex, TryLockError};
+use std::thread;
+#[cfg(unix)]
+use std::time::Instant;
+use std::time::{Duration, SystemTime};
+
+use crate::date::rfc3339;
+use crate::event::{Event, Level};
+use crate::json::json_string;
+#[cfg(unix)]
+use crate::sys;
+
+/// The form of a line.
+#[cfg(feature = "cli")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Text,
+}
+
+/// The lowest level that is logged.
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+/// The program whose lines are text.
+#[cfg(feature = "cli")]
+static TEXT_OF: OnceLock<&'static str> = OnceLock::new();
+
+/// Sets the form and the lowest level of lines. Without a form, it depends on whether standard error is a
+/// terminal.
+#[cfg(feature = "cli")]
+pub(crate) fn configure(program: &'static str, format: Option<Format>, level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+    let format = format.unwrap_or_else(|| if io::stderr().is_terminal() { Format::Text } else { Format::Json });
+    if format == Format::Text {
+        TEXT_OF.get_or_init(|| program);
+    }
+}
+
+pub(super) fn is_enabled(level: Level) -> bool {
+    level as u8 >= LEVEL.load(Ordering::Relaxed)
+}
+
+/// Writes an event as one line, or loses it if standard error takes nothing for a while: health checks and
+/// shutdown must not wait for a reader.
+pub(super) fn write(event: &Event<'_>) {
+    const TRIES: usize = 100;
+    const PAUSE: Duration = Duration::from_millis(1);
+
+    let line = line(event);
+    for _ in 0..TRIES {
+        match OUTPUT.try_lock() {
+            Ok(mut output) => return output.write(&line),
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner().write(&line),
+            Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+        }
+    }
+    LOST.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) fn line(event: &Event<'_>) -> String {
+    let (priority, word) = match event.level() {
+        Level::Debug => ("<7>", "debug"),
+        Level::Info => ("<6>", "info"),
+        Level::Warn => ("<4>", "warn"),
+        Level::Error => ("<3>", "error"),
+    };
+    let mut line = String::new();
+    if is_journal() {
+        line.push_str(priority);
+    }
+    #[cfg(feature = "cli")]
+    if let Some(program) = TEXT_OF.get() {
+        push_text(&mut line, event, word, program);
+        return line;
+    }
+    line.push_str("{\"time\":\"");
+    rfc3339(&mut line, SystemTime::now());
+    line.extend(["\",\"level\":\"", word, "\",\"msg\":"]);
+    json_string(&mut line, event.message());
+    event.for_each_field(|name, value| {
+        line.push(',');
+        json_string(&mut line, name);
+        line.push(':');
+        json_string(&mut line, &value.to_string());
+    });
+    line.push_str("}\n");
+    line
+}
+
+/// For people: `2025-01-31T12:00:00Z info  listening address=127.0.0.1:8081`. What ends the program looks
+/// like a usage error, which does the same.
+#[cfg(feature = "cli")]
+fn push_text(line: &mut String, event: &Event<'_>, level: &str, program: &str) {
+    use crate::text::escape_for_terminal;
+    if let Event::Failed { what, reason } = event {
+        line.extend([program, ": cannot ", what, ": "]);
+        escape_for_terminal(line, reason.as_bytes());
+    } else {
+        rfc3339(line, SystemTime::now());
+        line.extend([" ", level, if level.len() == 4 { "  " } else { " " }]);
+        escape_for_terminal(line, event.message().as_bytes());
+        event.for_each_field(|name, value| {
+            line.push(' ');
+            escape_for_terminal(line, name.as_bytes());
+            line.push('=');
+            let value = value.to_string();
+            if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\')) {
+                line.push_str(&value);
+            } else {
+                json_string(line, &value);
+            }
+        });
+    }
+    line.push('\n');
+}
+
+static OUTPUT: Mutex<Output> = Mutex::new(Output { torn: false });
+
+/// Lines lost since the last one that was written.
+static LOST: AtomicUsize = AtomicUsize::new(0);
+
+/// Standard error.
+struct Output {
+    /// Only a part of the last line was written.
+    torn: bool,
+}
+
+impl Output {
+    fn write(&mut self, text: &str) {
+        let lost = LOST.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let fields = &[("count", &*lost.to_string())];
+            if !self.put(&line(&Event::Message { level: Level::Warn, message: "log lines lost", fields })) {
+                LOST.fetch_add(lost + 1, Ordering::Relaxed);
+                return;
+            }
+        }
+        if !self.put(text) {
+            LOST.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a line and returns whether all of it was written. A torn line before it is ended first.
+    fn put(&mut self, text: &str) -> bool {
+        if self.torn {
+            if write_to_stderr(b"\n") == 0 {
+                return false;
+            }
+            self.torn = false;
+        }
+        for piece in text.as_bytes().chunks(PIECE) {
+            let written = write_to_stderr(piece);
+            self.torn |= written > 0;
+            if written < piece.len() {
+                return false;
+            }
+        }
+        self.torn = false;
+        true
+    }
+}
+
+/// Writes a piece of a line to standard error, unless that takes too long. Returns how many bytes were
+/// written.
+#[cfg(unix)]
+fn write_to_stderr(piece: &[u8]) -> usize {
+    const LONGEST: Duration = Duration::from_millis(100);
+    sys::write_until(sys::STDERR, piece, Instant::now() + LONGEST).0
+}
+
+#[cfg(unix)]
+use crate::sys::PIPE_BUF as PIECE;
+
+/// Only the C library can tell whether a write would block.
+#[cfg(not(unix))]
+fn write_to_stderr(piece: &[u8]) -> usize {
+    if io::stderr().write_all(piece).is_ok() { piece.len() } else { 0 }
+}
+
+#[cfg(not(unix))]
+const PIECE: usize = 4096;
+
+/// Whether standard error is a stream of the systemd journal, which reads priorities (sd-daemon(3)). If it
+/// is, `JOURNAL_STREAM` contains its device and inode.
+#[cfg(unix)]
+fn is_journal() -> bool {
+    static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
+    *IS_JOURNAL.get_or_init(|| {
+        let Some(stream) = env::var_os("JOURNAL_STREAM") else { return false };
+        let file = io::stderr().as_fd().try_clone_to_owned().map(File::from).and_then(|file| file.metadata());
+        file.is_ok_and(|file| stream.to_str() == Some(&*[&*file.dev().to_string(), ":", &*file.ino().to_string()].concat()))
+    })
+}
+
+#[cfg(not(unix))]
+fn is_journal() -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: Event<'_> = Event::Message {
+        level: Level::Warn,
+        message: "it \"broke\"",
+        fields: &[("reason", "two\nlines"), ("path", "/etc/passwd"), ("empty", "")],
+    };
+
+    #[test]
+    fn a_line_is_one_json_object() {
+        let line = line(&EVENT);
+        let (time, rest) = line.split_at("{\"time\":\"2025-01-31T12:00:00Z\"".len());
+        assert!(time.starts_with("{\"time\":\"2") && time.ends_with("Z\""), "{time}");
+        let expected = r#","level":"warn","msg":"it \"broke\"","reason":"two\nlines","path":"/etc/passwd","empty":""}"#;
+        assert_eq!(rest.strip_suffix('\n'), Some(expected));
+    }
+
+    #[test]
+    #[cfg(feature = "cli")]
+    fn a_line_for_people_is_one_line_too() {
+        let text = |event| {
+            let mut line = String::new();
+            push_text(&mut line, event, "warn", "program");
+            line
+        };
+        let line = text(&EVENT);
+        let (time, rest) = line.split_at("2025-01-31T12:00:00Z".len());
+        assert!(time.starts_with('2') && time.ends_with('Z'), "{time}");
+        assert_eq!(rest, " warn  it \"broke\" reason=\"two\\nlines\" path=/etc/passwd empty=\"\"\n");
+        assert_eq!(text(&Event::Failed { what: "listen", reason: "no\x1b" }), "program: cannot listen: no\\x1b\n");
+    }
+}
