@@ -105,7 +105,7 @@ impl App {
     /// connector, on a thread of its own; call its [`serve`](Connector::serve), and wait until that
     /// returns, or SIGTERM, SIGINT or SIGHUP asks the process to finish. A second signal, half a second
     /// later or more, ends the process at once. When `serve` has returned, for whatever reason, its
-    /// [`Stop`](crate::Stop) is requested and the connector is dropped; the process waits for that no
+    /// [`Stop`] is requested and the connector is dropped; the process waits for that no
     /// longer than [`Config::drain_timeout`]. What happens is logged through [`Config::on_event`]; bad
     /// usage is one line on standard error.
     ///

@@ -320,7 +320,7 @@ mod tests {
         room.admit(name, HERE, Some(name)).unwrap_or_else(|name| panic!("no place for {name}"))
     }
 
-    /// The guests that come back when a thread could not be started.
+    /// The guests that the room returns after a thread could not be started.
     fn refused(room: &Names) -> Vec<u32> {
         match room.thread_not_started() {
             WithoutThread::Refused(guests) => guests,
@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    /// Admits a guest, and takes it on as the thread that is started for it would.
+    /// Admits a guest and takes it from the queue, as its new thread would.
     fn serve(room: &Arc<Names>, name: u32) -> Place<u32, u32> {
         assert!(admit(room, name).start_thread);
         let (guest, place) = room.next().unwrap();
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_waits_for_a_thread_too_frees_none() {
+    fn a_queued_guest_is_not_evicted_for_its_thread() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread);
         assert!(admit(&room, 2).start_thread);
@@ -396,18 +396,18 @@ mod tests {
     }
 
     #[test]
-    fn without_any_thread_every_queued_guest_comes_back() {
+    fn without_any_thread_every_queued_guest_is_returned() {
         let room = room(1);
         assert!(admit(&room, 1).start_thread);
         let admitted = admit(&room, 2);
-        assert_eq!((admitted.evicted, admitted.start_thread), (Some(1), false), "the thread of the first serves both");
+        assert_eq!((admitted.evicted, admitted.start_thread), (Some(1), false), "the first guest's thread serves both");
         assert_eq!(refused(&room), [1, 2]);
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open(), state.queue.len()), (0, 0, 0));
     }
 
     #[test]
-    fn a_thread_that_waits_takes_the_next_guest() {
+    fn a_waiting_thread_takes_the_next_guest() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread);
         thread::scope(|scope| {
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn when_no_thread_starts_no_guest_is_left_in_the_queue() {
+    fn if_no_thread_starts_no_guest_stays_in_the_queue() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread && admit(&room, 2).start_thread);
         let refused = [room.thread_not_started(), room.thread_not_started()];
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_was_told_to_go_but_has_a_request_crowds_no_longer() {
+    fn an_evicted_guest_with_a_request_no_longer_counts_as_evicting() {
         static TOLD: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let room = Arc::new(Room::new(2, 2, |name: &u32| TOLD.store(*name, std::sync::atomic::Ordering::Relaxed)));
         let places: Vec<_> = (1..3).map(|name| serve(&room, name)).collect();
