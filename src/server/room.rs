@@ -96,12 +96,10 @@ impl<G, H> Room<G, H> {
         if state.queue.is_empty() {
             return WithoutThread::Served;
         }
-        if state.threads > 0 {
-            let State { slots, queue, .. } = &mut *state;
-            // Only a guest that a thread serves frees one.
-            if let Some(evicted) = slots.evict(&|id| queue.iter().all(|(_, queued)| *queued != id)) {
-                return WithoutThread::Evict(evicted);
-            }
+        let State { slots, queue, .. } = &mut *state;
+        // Only a guest that a thread serves frees one.
+        if let Some(evicted) = slots.evict(&|id| queue.iter().all(|(_, queued)| *queued != id)) {
+            return WithoutThread::Evict(evicted);
         }
         let newest = state.queue.pop_back();
         self.refuse(&mut state, newest).map_or(WithoutThread::Served, WithoutThread::Refused)
@@ -397,6 +395,7 @@ mod tests {
             }
             assert!(!admit(&room, 2).start_thread);
             assert_eq!(served.join().unwrap(), [Some(1), Some(2)]);
+            assert!(admit(&room, 3).start_thread, "no thread waits any longer");
         });
     }
 
@@ -426,6 +425,7 @@ mod tests {
         assert_eq!(evicted, Some(1));
         let admitted = admit(&room, 2);
         assert!(admitted.evicted.is_none());
+        assert!(!admitted.start_thread, "there are as many threads as places, and one is about to be free");
         drop(place);
         // Returns at once: the guest left before anybody waited.
         room.wait_for_departure(departures, Duration::from_secs(3600));
