@@ -98,6 +98,53 @@
 //! Each file uses the ones named to its right and no others. A test checks this.
 //!
 //! ```text files
+//! fuzzing              address cli date event http/properties http/request http/response json limits log probe text
+//! cli                  cli/command cli/daemon cli/found cli/mistakes cli/row cli/setting cli/settings cli/table config connector deadline endpoint log probe stop sys
+//! cli/allowed          address cli/mistakes cli/row cli/value
+//! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
+//! probe                address config deadline endpoint http/response limits probe/answer probe/error text
+//! cli/daemon           address cli/settings cli/signal cli/table config connector deadline event limits log server spawn stop
+//! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
+//! cli/help             cli/row cli/table
+//! cli/settings         address cli/found cli/mistakes cli/row cli/setting cli/value connector text
+//! cli/setting          cli/found cli/row cli/secret
+//! cli/secret           cli/mistakes cli/row
+//! cli/mistakes         address cli/row cli/value text
+//! cli/found            cli/row cli/value
+//! cli/signal           deadline sys
+//! cli/table            address cli/row config
+//! cli/row              address cli/value text
+//! cli/value            event text
+//! http/properties      http/request http/response limits
+//! probe/answer         deadline endpoint http/response json limits probe/error text
+//! http/response        http limits
+//! probe/error          address deadline endpoint
+//! server/acceptor      event limits log server/connection server/listener server/room server/validation spawn
+//! server/connection    deadline http/request limits server/response server/room server/slots server/validation
+//! server/listener      address limits sys
+//! server/response      date endpoint http/request json server/validation
+//! http/request         http limits
+//! http                 -
+//! server/room          limits server/slots sync
+//! server/slots         -
+//! server/validation    config connector deadline endpoint limits log server/transitions spawn sync text
+//! server/transitions   event log sync
+//! limits               -
+//! endpoint             -
+//! connector            stop
+//! config               address event log
+//! log                  event log/stderr
+//! log/stderr           date event json sys text
+//! json                 text
+//! date                 text
+//! event                address
+//! address              text
+//! spawn                -
+//! stop                 sync
+//! sys                  deadline
+//! deadline             sync
+//! sync                 -
+//! text                 -
 //! ```
 
 #![cfg_attr(not(feature = "cli"), allow(rustdoc::broken_intra_doc_links, reason = "App is part of that feature"))]

@@ -417,6 +417,7 @@ mod tests {
             }
             assert!(!admit(&room, 2).start_thread);
             assert_eq!(served.join().unwrap(), [Some(1), Some(2)]);
+            assert!(admit(&room, 3).start_thread, "no thread waits any longer");
         });
     }
 
@@ -438,6 +439,66 @@ mod tests {
         assert_eq!((state.threads, state.slots.open()), (0, 0));
     }
 
+    /// Whether it takes all the time it may.
+    fn takes_its_time(wait: impl Fn(Duration)) -> bool {
+        const SHORT: Duration = Duration::from_millis(20);
+        let start = Instant::now();
+        wait(SHORT);
+        start.elapsed() >= SHORT
+    }
+
+    #[test]
+    fn acceptors_wait_for_guests_that_were_told_to_go() {
+        let room = room(MAX_EVICTING);
+        let mut places: Vec<_> = (0..MAX_EVICTING).map(|name| serve(&room, name as u32)).collect();
+        for _ in 1..MAX_EVICTING {
+            assert!(room.evict().0.is_some());
+            // Returns at once.
+            room.wait_while_crowded(Duration::from_secs(3600));
+        }
+        let (last, departures) = room.evict();
+        assert!(last.is_some());
+        assert!(takes_its_time(|timeout| room.wait_while_crowded(timeout)));
+        assert!(takes_its_time(|timeout| room.wait_for_departure(departures, timeout)));
+        places.pop();
+        room.wait_while_crowded(Duration::from_secs(3600));
+        room.wait_for_departure(departures, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_room_that_closes_waits_for_no_departure() {
+        let room = room(2);
+        room.close();
+        room.wait_for_departure(room.evict().1, Duration::from_secs(3600));
+        assert!(room.is_closing());
+    }
+
+    #[test]
+    fn drain_waits_for_each_acceptor() {
+        let room = room(2);
+        for _ in 0..2 {
+            assert!(!room.wait_for_acceptors(Duration::ZERO));
+            assert!(takes_its_time(|timeout| room.wait_until_empty(Instant::now() + timeout)));
+            assert!(takes_its_time(|timeout| assert!(room.wait_for_idle(Instant::now() + timeout).is_empty())));
+            room.acceptor_left();
+        }
+        assert!(room.wait_for_acceptors(Duration::ZERO));
+        room.wait_until_empty(Instant::now() + Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn few_guests_are_idle_until_many_wait_for_their_clients() {
+        let room = room(8);
+        let mut places = Vec::new();
+        for name in 0..FEW_IDLE {
+            assert!(room.few_are_idle(), "{name}");
+            places.push(serve(&room, name as u32));
+        }
+        assert!(!room.few_are_idle());
+        places.pop();
+        assert!(room.few_are_idle());
+    }
+
     #[test]
     fn a_departure_is_noticed_after_the_place_is_taken_again() {
         let room = room(1);
@@ -446,6 +507,7 @@ mod tests {
         assert_eq!(evicted, Some(1));
         let admitted = admit(&room, 2);
         assert!(admitted.evicted.is_none());
+        assert!(!admitted.start_thread, "there are as many threads as places, and one is about to be free");
         drop(place);
         // This returns at once, since the guest has already left.
         room.wait_for_departure(departures, Duration::from_secs(3600));
