@@ -1,4 +1,4 @@
-//! What is worth logging.
+//! The events worth logging.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use crate::address::Address;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Level {
-    /// Detail for finding a mistake. Logged only with `--log-level=debug`.
+    /// A detail that helps to find a mistake. Logged only with `--log-level=debug`.
     Debug,
     /// Something worked.
     Info,
@@ -45,14 +45,14 @@ pub enum Event<'a> {
     Healthy,
     /// `/health` answers 503, for the first time or again.
     Unhealthy {
-        /// Why, whole.
+        /// The whole reason.
         reason: &'a str,
     },
     /// `/ready` answers 200, for the first time or again.
     Ready,
     /// The connector's `ready` says no, for the first time or again.
     NotReady {
-        /// Why, whole.
+        /// The whole reason.
         reason: &'a str,
     },
     /// Some code panicked.
@@ -86,22 +86,22 @@ pub enum Event<'a> {
     Failed {
         /// What was tried.
         what: &'a str,
-        /// Why it did not work, whole.
+        /// The whole reason.
         reason: &'a str,
     },
-    /// A line of the connector's own: what [`log`](crate::log()) was called with.
+    /// A line of the connector's own, from a call of [`log`](crate::log()).
     Message {
-        /// How much attention it wants.
+        /// How much attention the line needs.
         level: Level,
-        /// What it says.
+        /// The text of the line.
         message: &'a str,
-        /// What belongs to it, by name.
+        /// The names and values of its fields.
         fields: &'a [(&'a str, &'a str)],
     },
 }
 
 impl Event<'_> {
-    /// How much attention it wants.
+    /// How much attention the event needs.
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
@@ -140,7 +140,7 @@ impl Event<'_> {
         }
     }
 
-    /// What belongs to it, by name.
+    /// Calls `each` with the name and value of each field.
     pub(crate) fn for_each_field(&self, each: &mut dyn FnMut(&str, &dyn fmt::Display)) {
         match self {
             Event::Listening { address } => each("address", &Address(*address)),

@@ -131,9 +131,9 @@
 //! server/transitions   event log sync
 //! limits               -
 //! endpoint             -
+//! connector            stop
 //! config               address event log
 //! log                  event log/stderr
-//! connector            stop
 //! log/stderr           date event json sys text
 //! json                 text
 //! date                 text

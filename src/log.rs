@@ -61,7 +61,7 @@ impl fmt::Debug for Log {
 #[cfg(feature = "cli")]
 static APPS_LOG: OnceLock<Log> = OnceLock::new();
 
-/// From now on [`log`] goes where events go.
+/// Makes [`log`] write to this log from now on.
 #[cfg(feature = "cli")]
 pub(crate) fn share(log: &Log) {
     APPS_LOG.get_or_init(|| log.clone());

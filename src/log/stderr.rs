@@ -103,8 +103,8 @@ pub(super) fn line(event: &Event<'_>) -> String {
     line
 }
 
-/// For people: `2025-01-31T12:00:00Z info listening address=127.0.0.1:8081`. What ends the program looks
-/// like a usage error, which does the same.
+/// A line for people: `2025-01-31T12:00:00Z info listening address=127.0.0.1:8081`. An error that ends the program looks
+/// like a usage error, which ends it too.
 #[cfg(feature = "cli")]
 fn push_text(line: &mut String, event: &Event<'_>, level: &str, program: &str) {
     let mut text = String::new();
@@ -176,7 +176,7 @@ fn write_to_stderr(piece: &[u8]) -> usize {
 #[cfg(unix)]
 use crate::sys::PIPE_BUF as PIECE;
 
-/// Only the C library can tell whether a write would block.
+/// This may block: std cannot tell whether a write would.
 #[cfg(not(unix))]
 fn write_to_stderr(piece: &[u8]) -> usize {
     if io::stderr().write_all(piece).is_ok() { piece.len() } else { 0 }

@@ -320,7 +320,7 @@ mod tests {
         room.admit(name, HERE, Some(name)).unwrap_or_else(|name| panic!("no place for {name}"))
     }
 
-    /// The guests that come back when a thread could not be started.
+    /// The guests that the room returns after a thread could not be started.
     fn refused(room: &Names) -> Vec<u32> {
         match room.thread_not_started() {
             WithoutThread::Refused(guests) => guests,
@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    /// Admits a guest, and takes it on as the thread that is started for it would.
+    /// Admits a guest and takes it from the queue, as its new thread would.
     fn serve(room: &Arc<Names>, name: u32) -> Place<u32, u32> {
         assert!(admit(room, name).start_thread);
         let (guest, place) = room.next().unwrap();
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_waits_for_a_thread_too_frees_none() {
+    fn a_queued_guest_is_not_evicted_for_its_thread() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread);
         assert!(admit(&room, 2).start_thread);
@@ -396,18 +396,18 @@ mod tests {
     }
 
     #[test]
-    fn without_any_thread_every_queued_guest_comes_back() {
+    fn without_any_thread_every_queued_guest_is_returned() {
         let room = room(1);
         assert!(admit(&room, 1).start_thread);
         let admitted = admit(&room, 2);
-        assert_eq!((admitted.evicted, admitted.start_thread), (Some(1), false), "the thread of the first serves both");
+        assert_eq!((admitted.evicted, admitted.start_thread), (Some(1), false), "the first guest's thread serves both");
         assert_eq!(refused(&room), [1, 2]);
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open(), state.queue.len()), (0, 0, 0));
     }
 
     #[test]
-    fn a_thread_that_waits_takes_the_next_guest() {
+    fn a_waiting_thread_takes_the_next_guest() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread);
         thread::scope(|scope| {
@@ -417,6 +417,7 @@ mod tests {
             }
             assert!(!admit(&room, 2).start_thread);
             assert_eq!(served.join().unwrap(), [Some(1), Some(2)]);
+            assert!(admit(&room, 3).start_thread, "no thread waits any longer");
         });
     }
 
@@ -438,6 +439,66 @@ mod tests {
         assert_eq!((state.threads, state.slots.open()), (0, 0));
     }
 
+    /// Whether it takes all the time it may.
+    fn takes_its_time(wait: impl Fn(Duration)) -> bool {
+        const SHORT: Duration = Duration::from_millis(20);
+        let start = Instant::now();
+        wait(SHORT);
+        start.elapsed() >= SHORT
+    }
+
+    #[test]
+    fn acceptors_wait_for_guests_that_were_told_to_go() {
+        let room = room(MAX_EVICTING);
+        let mut places: Vec<_> = (0..MAX_EVICTING).map(|name| serve(&room, name as u32)).collect();
+        for _ in 1..MAX_EVICTING {
+            assert!(room.evict().0.is_some());
+            // Returns at once.
+            room.wait_while_crowded(Duration::from_secs(3600));
+        }
+        let (last, departures) = room.evict();
+        assert!(last.is_some());
+        assert!(takes_its_time(|timeout| room.wait_while_crowded(timeout)));
+        assert!(takes_its_time(|timeout| room.wait_for_departure(departures, timeout)));
+        places.pop();
+        room.wait_while_crowded(Duration::from_secs(3600));
+        room.wait_for_departure(departures, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_room_that_closes_waits_for_no_departure() {
+        let room = room(2);
+        room.close();
+        room.wait_for_departure(room.evict().1, Duration::from_secs(3600));
+        assert!(room.is_closing());
+    }
+
+    #[test]
+    fn drain_waits_for_each_acceptor() {
+        let room = room(2);
+        for _ in 0..2 {
+            assert!(!room.wait_for_acceptors(Duration::ZERO));
+            assert!(takes_its_time(|timeout| room.wait_until_empty(Instant::now() + timeout)));
+            assert!(takes_its_time(|timeout| assert!(room.wait_for_idle(Instant::now() + timeout).is_empty())));
+            room.acceptor_left();
+        }
+        assert!(room.wait_for_acceptors(Duration::ZERO));
+        room.wait_until_empty(Instant::now() + Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn few_guests_are_idle_until_many_wait_for_their_clients() {
+        let room = room(8);
+        let mut places = Vec::new();
+        for name in 0..FEW_IDLE {
+            assert!(room.few_are_idle(), "{name}");
+            places.push(serve(&room, name as u32));
+        }
+        assert!(!room.few_are_idle());
+        places.pop();
+        assert!(room.few_are_idle());
+    }
+
     #[test]
     fn a_departure_is_noticed_after_the_place_is_taken_again() {
         let room = room(1);
@@ -446,13 +507,14 @@ mod tests {
         assert_eq!(evicted, Some(1));
         let admitted = admit(&room, 2);
         assert!(admitted.evicted.is_none());
+        assert!(!admitted.start_thread, "there are as many threads as places, and one is about to be free");
         drop(place);
         // This returns at once, since the guest has already left.
         room.wait_for_departure(departures, Duration::from_secs(3600));
     }
 
     #[test]
-    fn when_no_thread_starts_no_guest_is_left_in_the_queue() {
+    fn if_no_thread_starts_no_guest_stays_in_the_queue() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread && admit(&room, 2).start_thread);
         let refused = [room.thread_not_started(), room.thread_not_started()];
@@ -469,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_was_told_to_go_but_has_a_request_crowds_no_longer() {
+    fn an_evicted_guest_with_a_request_no_longer_counts_as_evicting() {
         static TOLD: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let room = Arc::new(Room::new(2, 2, |name: &u32| TOLD.store(*name, std::sync::atomic::Ordering::Relaxed)));
         let places: Vec<_> = (1..3).map(|name| serve(&room, name)).collect();

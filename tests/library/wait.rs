@@ -17,7 +17,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 pub(crate) fn until(what: &str, mut attempt: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !attempt() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         thread::sleep(BETWEEN_LOOKS);
     }
 }

@@ -57,7 +57,7 @@ fn limited(limiter: &[&str]) -> Daemon {
 fn until(what: &str, mut attempt: impl FnMut() -> bool) {
     let deadline = Instant::now() + program::PATIENCE;
     while !attempt() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         thread::sleep(BETWEEN_REQUESTS);
     }
 }

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_piece_grows_where_it_is_and_any_other_moves() {
+    fn the_last_piece_grows_in_place_and_any_other_piece_moves() {
         static ARENA: Arena = Arena::new();
         let first = filled(&ARENA, 100, 1);
         assert_eq!(resized(&ARENA, first, 200, 1), first.0, "the last one moved");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_outgrows_the_space_becomes_the_systems_and_grows_there() {
+    fn a_piece_that_outgrows_the_space_moves_to_the_systems_allocator() {
         static ARENA: Arena = Arena::new();
         let small = filled(&ARENA, 100, 3);
         let large = resized(&ARENA, small, SIZE + 1, 3);
