@@ -158,20 +158,18 @@ impl Table {
     /// Whether every flag has an allowed value, and belongs to what is run.
     fn check(&self, given: &[Given], probe: bool) -> Result<(), String> {
         for flag in given {
-            let Some((row, is_file)) = self.flag(flag.name, probe).or_else(|| self.secret(flag.name)) else { continue };
+            let Some(row) = self.row(flag.name, probe) else { continue };
             if row.scope == Scope::Probe && !probe {
                 return Err(["--", row.name, " belongs to health-check", SEE_HELP].concat());
             }
-            let problem = if is_file { None } else { row.problem(&flag.value, Source::Flag) };
-            if let Some(problem) = problem {
+            if row.secret.is_some() {
+                continue;
+            }
+            if let Some(problem) = row.problem(&flag.value, Source::Flag) {
                 return Err(invalid(row, Source::Flag, &flag.value, &problem));
             }
         }
         Ok(())
-    }
-
-    fn secret(&self, name: &str) -> Option<(&Row, bool)> {
-        self.rows.iter().find(|row| row.secret.is_some() && row.name == name).map(|row| (row, true))
     }
 }
 
@@ -201,7 +199,7 @@ fn find(row: &Row, given: &[Given], environment: Environment<'_>) -> Result<Opti
         };
     }
     Ok(match row.default_text() {
-        Some(text) => Some((text.into_owned().into(), Source::Default)),
+        Some(text) => Some((text.into(), Source::Default)),
         None if matches!(row.default, Default::Required) => None,
         None => Some((OsString::new(), Source::Absent)),
     })

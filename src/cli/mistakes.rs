@@ -27,7 +27,7 @@ pub(super) fn invalid(row: &Row, source: Source, value: &OsStr, problem: &str) -
 /// What may have led to a value that is not allowed.
 #[cold]
 pub(super) fn hint(row: &Row, text: &str, source: Source) -> String {
-    let quoted = ['"', '\''].iter().any(|&quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote));
+    let quoted = matches!(text.as_bytes(), [first @ (b'"' | b'\''), .., last] if first == last);
     let fixed = if quoted {
         "; the quotes are part of the value"
     } else if source == Source::Variable && text.starts_with("tcp://") {

@@ -1,6 +1,5 @@
 //! One setting, whatever its type: its names, its default, and what it allows.
 
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -132,11 +131,11 @@ impl Row {
     }
 
     /// The default as text.
-    pub(super) fn default_text(&self) -> Option<Cow<'static, str>> {
+    pub(super) fn default_text(&self) -> Option<String> {
         let mut text = String::new();
         match self.default {
             Default::Required | Default::Absent(_) => return None,
-            Default::Text(text) => return Some(Cow::Borrowed(text)),
+            Default::Text(default) => text.push_str(default),
             Default::Number(number) => push_digits(&mut text, number, 1),
             Default::Duration(time) => push_duration(&mut text, time),
             Default::Address(ip) => {
@@ -144,7 +143,7 @@ impl Row {
                 text.truncate(text.len() - ":0".len());
             }
         }
-        Some(text.into())
+        Some(text)
     }
 
     /// The range, if there is one, behind that word.

@@ -1,7 +1,6 @@
 //! The one table of settings: the connector's own, and those that every connector has.
 
 use super::row::{Default, Kind, Row, Scope};
-use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 use crate::config::{Config, DEFAULT_PROBE_TIMEOUT};
 
 pub(super) const HEALTH_CHECK: &str = "health-check";
@@ -25,16 +24,9 @@ impl Table {
     ///
     /// A name that is taken, or a default that is not allowed: the author's mistake.
     pub(super) fn new(own: &[Row], config: &Config) -> Result<Table, String> {
-        let mut rows = Vec::with_capacity(own.len() + PROGRAMS_ROWS.len());
+        let mut rows = Vec::with_capacity(own.len() + 7);
         rows.extend_from_slice(own);
-        rows.extend_from_slice(&PROGRAMS_ROWS);
-        for row in rows.iter_mut().skip(own.len()) {
-            match &mut row.default {
-                Default::Number(port) => *port = config.address.port().into(),
-                Default::Address(ip) => *ip = config.address.ip(),
-                _ => {}
-            }
-        }
+        rows.extend_from_slice(&programs_rows(config));
         for (place, row) in rows.iter().enumerate().take(own.len()) {
             let mut others = rows.iter().skip(place + 1).filter(|other| other.scope != Scope::Probe);
             if others.any(|other| collide(row, other)) || is_reserved(row) {
@@ -49,20 +41,26 @@ impl Table {
         Ok(Table { rows })
     }
 
-    /// The row of a flag, of a running connector or of the probe, and whether it names a secret's file.
-    pub(super) fn flag(&self, name: &str, probe: bool) -> Option<(&Row, bool)> {
-        let file_of = name.strip_suffix("-file");
+    /// The row of that name: of two with the same name, the one that the probe or the connector reads.
+    pub(super) fn row(&self, name: &str, probe: bool) -> Option<&Row> {
         let mut found = None;
-        for row in &self.rows {
-            let secret = row.secret.is_some();
-            if (secret && file_of == Some(row.name)) || (!secret && row.name == name) {
-                found = Some((row, secret));
-                if (row.scope == Scope::Probe) == probe {
-                    break;
-                }
+        for row in self.rows.iter().filter(|row| row.name == name) {
+            if found.is_none() || (row.scope == Scope::Probe) == probe {
+                found = Some(row);
             }
         }
         found
+    }
+
+    /// The row of a flag, and whether it names a secret's file.
+    pub(super) fn flag(&self, name: &str, probe: bool) -> Option<(&Row, bool)> {
+        match self.row(name, probe) {
+            Some(row) if row.secret.is_none() => Some((row, false)),
+            _ => {
+                let row = self.row(name.strip_suffix("-file")?, probe)?;
+                row.secret.map(|_| (row, true))
+            }
+        }
     }
 
     pub(super) fn letter(&self, letter: char) -> Option<&Row> {
@@ -80,24 +78,29 @@ fn is_reserved(row: &Row) -> bool {
 }
 
 /// The rows that every connector has.
-static PROGRAMS_ROWS: [Row; 7] = [
-    Row::new(HEALTH_CHECK, "", Kind::Switch, Default::Text("false")).help("Enable the health check server").scope(Scope::Server),
-    Row::new(PORT, "PORT", Kind::Number(0, 65535), Default::Number(DEFAULT_PORT as u64))
-        .help("Port; the server takes any free one for 0")
-        .scope(Scope::Both),
-    Row::new(BIND_ADDRESS, "ADDRESS", Kind::Address, Default::Address(DEFAULT_ADDRESS))
-        .help("An IP address or localhost")
-        .scope(Scope::Both),
-    Row::new(ENDPOINT, "ENDPOINT", Kind::Choice(&["health", "ready", "live"]), Default::Text("health"))
-        .help("What to ask")
-        .scope(Scope::Probe),
-    Row::new(TIMEOUT, "TIME", Kind::Duration(1000, MAX_TIMEOUT), Default::Duration(DEFAULT_PROBE_TIMEOUT.as_millis() as u64))
-        .help("How long to wait for the answer")
-        .scope(Scope::Probe),
-    Row::new(LOG_LEVEL, "LEVEL", Kind::Level, Default::Text("info"))
-        .help("Lowest level: debug, info, warn or error")
-        .scope(Scope::Log),
-    Row::new(LOG_FORMAT, "FORMAT", Kind::Choice(&["json", "text", "console"]), Default::Absent("json, text on a terminal"))
-        .help("Form of lines")
-        .scope(Scope::Log),
-];
+fn programs_rows(config: &Config) -> [Row; 7] {
+    let (ip, port) = (config.address.ip(), config.address.port().into());
+    [
+        Row::new(HEALTH_CHECK, "", Kind::Switch, Default::Text("false"))
+            .help("Enable the health check server")
+            .scope(Scope::Server),
+        Row::new(PORT, "PORT", Kind::Number(0, 65535), Default::Number(port))
+            .help("Port; the server takes any free one for 0")
+            .scope(Scope::Both),
+        Row::new(BIND_ADDRESS, "ADDRESS", Kind::Address, Default::Address(ip))
+            .help("An IP address or localhost")
+            .scope(Scope::Both),
+        Row::new(ENDPOINT, "ENDPOINT", Kind::Choice(&["health", "ready", "live"]), Default::Text("health"))
+            .help("What to ask")
+            .scope(Scope::Probe),
+        Row::new(TIMEOUT, "TIME", Kind::Duration(1000, MAX_TIMEOUT), Default::Duration(DEFAULT_PROBE_TIMEOUT.as_millis() as u64))
+            .help("How long to wait for the answer")
+            .scope(Scope::Probe),
+        Row::new(LOG_LEVEL, "LEVEL", Kind::Level, Default::Text("info"))
+            .help("Lowest level: debug, info, warn or error")
+            .scope(Scope::Log),
+        Row::new(LOG_FORMAT, "FORMAT", Kind::Choice(&["json", "text", "console"]), Default::Absent("json, text on a terminal"))
+            .help("Form of lines")
+            .scope(Scope::Log),
+    ]
+}

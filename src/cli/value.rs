@@ -58,7 +58,8 @@ pub(super) fn level(text: &str) -> Option<Level> {
         ("panic", Level::Error),
         ("fatal", Level::Error),
     ];
-    WORDS.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, level)| level)
+    let same = |word: &str| word.len() == text.len() && word.bytes().zip(text.bytes()).all(|(a, b)| a == b.to_ascii_lowercase());
+    WORDS.into_iter().find(|(word, _)| same(word)).map(|(_, level)| level)
 }
 
 #[cfg(test)]
