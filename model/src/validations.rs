@@ -102,8 +102,8 @@ fn checks(max_connections: usize, ttl: Duration) -> Arc<Checks> {
     let mut config = Config::default();
     (config.max_connections, config.validate_ttl, config.validate_timeout) = (max_connections, ttl, PATIENCE);
     let log = Log(Arc::new(|event: &Event<'_>| {
-        LOGGED.with_borrow_mut(|logged| logged.push(format!("{event:?}")));
         sleep(LOG_TAKES.get());
+        LOGGED.with_borrow_mut(|logged| logged.push(format!("{event:?}")));
     }));
     Arc::new(Checks::new(&config, log))
 }

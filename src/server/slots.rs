@@ -222,4 +222,27 @@ mod tests {
         slots.becomes_idle(1, Network::Loopback, 0);
         assert_eq!(evicted(&mut slots), [0, 1, 2]);
     }
+
+    #[test]
+    fn a_connection_is_idle_once_and_never_after_its_eviction() {
+        let mut slots = full_of(&[Network::Loopback; 2]);
+        slots.becomes_idle(1, Network::Loopback, 0);
+        assert_eq!(slots.idle(), 2);
+        assert_eq!(slots.evict(&|id| id != 1), Some(1));
+        slots.becomes_idle(2, Network::Loopback, 1);
+        assert_eq!((slots.idle(), slots.is_evicted(2)), (1, true));
+    }
+
+    #[test]
+    fn a_client_has_one_ipv4_address_or_64_bits_of_an_ipv6_one() {
+        let of = |ip: &str| Network::of(ip.parse().unwrap());
+        for here in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(of(here), Network::Loopback, "{here}");
+        }
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff::2"));
+        for (one, other) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:0:1::1", "2001:db8:0:2::1"), ("192.0.2.1", "127.0.0.1")] {
+            assert_ne!(of(one), of(other), "{one} {other}");
+        }
+    }
 }
