@@ -228,9 +228,9 @@ mod tests {
         let mut slots = full_of(&[Network::Loopback; 2]);
         slots.becomes_idle(1, Network::Loopback, 0);
         assert_eq!(slots.idle(), 2);
-        assert_eq!(slots.evict(&|id| id != 1), Some(1));
-        slots.becomes_idle(2, Network::Loopback, 1);
-        assert_eq!((slots.idle(), slots.is_evicted(2)), (1, true));
+        assert_eq!(slots.evict(), Some(0));
+        slots.becomes_idle(1, Network::Loopback, 0);
+        assert_eq!((slots.idle(), slots.is_evicted(1)), (1, true));
     }
 
     #[test]
