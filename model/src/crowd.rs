@@ -229,7 +229,7 @@ impl Server {
     fn hand_over(self: &Arc<Self>, socket: Guest) {
         let waits_for_client = !socket.lock().request;
         let handle = waits_for_client.then(|| Arc::clone(&socket));
-        let admitted = match self.room.admit(socket, self.network_of(&handle), handle.clone()) {
+        let admitted = match self.room.admit(socket, self.room.arrival().0, self.network_of(&handle), handle.clone()) {
             Ok(admitted) => admitted,
             Err(socket) => {
                 self.refused.add();

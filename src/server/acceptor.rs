@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, Patience, Stop, WaitingRoom};
 use super::listener::Meaning;
 use super::room::WithoutThread;
+use super::slots::Id;
 use super::validation::{CheckError, Checks};
 use crate::event::Event;
 use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, HEAD_GRACE, MANY_GONE, MAX_UNKNOWN_ERRORS};
@@ -81,9 +82,10 @@ impl Service {
         let now = Instant::now();
         let mut connection = Connection::new(stream, peer, self.request_timeout);
         // With many idle connections the server assumes a flood, and does not wait for this head.
-        let grace = if self.room.few_are_idle() { HEAD_GRACE } else { Duration::ZERO };
+        let (id, few_are_idle) = self.room.arrival();
+        let grace = if few_are_idle { HEAD_GRACE } else { Duration::ZERO };
         if connection.serve(&self.checks, Patience::Brief(now + grace)) == Err(Stop::MustWait) {
-            self.hand_over(connection);
+            self.hand_over(connection, id);
         }
         if self.exhaustion.is_on() {
             self.while_another_accepts(|| {
@@ -96,9 +98,9 @@ impl Service {
 
     /// Gives a connection that has to wait to a thread of the waiting room. Only this function starts such
     /// threads.
-    fn hand_over(self: &Arc<Self>, connection: Connection) {
+    fn hand_over(self: &Arc<Self>, connection: Connection, id: Id) {
         let (network, handle) = (connection.network(), connection.idle_handle());
-        let admitted = match self.room.admit(connection, network, handle) {
+        let admitted = match self.room.admit(connection, id, network, handle) {
             Ok(admitted) => admitted,
             Err(mut connection) => return connection.refuse_to_wait(&self.checks, &CheckError::Busy),
         };

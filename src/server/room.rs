@@ -73,10 +73,15 @@ impl<G, H> Room<G, H> {
 
     /// Queues a guest for a thread. At capacity the room evicts an idle guest; if no guest is idle, it returns
     /// the new one. A guest with a `handle` is idle from now on, so it can be evicted while it is queued.
-    pub(crate) fn admit(&self, guest: G, network: Network, handle: Option<H>) -> Result<Admitted<H>, G> {
+    ///
+    /// `id` is that of the guest's [`Room::arrival`]: the room evicts by the order of arrivals, which guests that
+    /// get time for their head do not keep.
+    pub(crate) fn admit(&self, guest: G, id: Id, network: Network, handle: Option<H>) -> Result<Admitted<H>, G> {
         let mut state = self.lock();
-        let evicted = if state.slots.is_full() { state.slots.evict() } else { None };
-        let Some(id) = state.slots.enter(evicted.is_some()) else { return Err(guest) };
+        let (evicted, handle) = if state.slots.is_full() { state.slots.evict_for(id, network, handle) } else { (None, handle) };
+        if !state.slots.enter(evicted.is_some()) {
+            return Err(guest);
+        }
         if let Some(handle) = handle {
             state.slots.becomes_idle(id, network, handle);
         }
@@ -141,9 +146,10 @@ impl<G, H> Room<G, H> {
         }
     }
 
-    /// Whether fewer than [`FEW_IDLE`] guests are idle: most clients are quick then.
-    pub(crate) fn few_are_idle(&self) -> bool {
-        self.lock().slots.idle() < FEW_IDLE
+    /// A connection was accepted. Returns its id, and whether few guests are idle: most clients are quick then.
+    pub(crate) fn arrival(&self) -> (Id, bool) {
+        let mut state = self.lock();
+        (state.slots.arrival(), state.slots.idle() < FEW_IDLE)
     }
 
     /// Waits while many evicted guests have not closed yet, for at most `timeout`.
@@ -317,7 +323,7 @@ mod tests {
 
     /// Admits an idle guest whose handle is its name.
     fn admit(room: &Names, name: u32) -> Admitted<u32> {
-        room.admit(name, HERE, Some(name)).unwrap_or_else(|name| panic!("no place for {name}"))
+        room.admit(name, room.arrival().0, HERE, Some(name)).unwrap_or_else(|name| panic!("no place for {name}"))
     }
 
     /// The guests that the room returns after a thread could not be started.
@@ -353,7 +359,7 @@ mod tests {
         let places: Vec<_> = (0..2).map(|name| serve(&room, name)).collect();
         let idle: Vec<_> = places.iter().enumerate().map(|(name, place)| place.idle(HERE, name as u32)).collect();
         drop(idle);
-        assert_eq!(room.admit(2, HERE, Some(2)).unwrap_err(), 2);
+        assert_eq!(room.admit(2, room.arrival().0, HERE, Some(2)).unwrap_err(), 2);
         let _idle = places[1].idle(HERE, 1);
         assert_eq!(admit(&room, 3).evicted, Some(1));
     }
@@ -369,7 +375,7 @@ mod tests {
         assert_eq!(second, 2);
         // The only guest with a thread is active now.
         room.lock().slots.becomes_active(2);
-        assert!(room.admit(3, HERE, None).unwrap().start_thread);
+        assert!(room.admit(3, room.arrival().0, HERE, None).unwrap().start_thread);
         assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open(), state.queue.len()), (1, 1, 0));
@@ -491,12 +497,24 @@ mod tests {
         let room = room(8);
         let mut places = Vec::new();
         for name in 0..FEW_IDLE {
-            assert!(room.few_are_idle(), "{name}");
+            assert!(room.arrival().1, "{name}");
             places.push(serve(&room, name as u32));
         }
-        assert!(!room.few_are_idle());
+        assert!(!room.arrival().1);
         places.pop();
-        assert!(room.few_are_idle());
+        assert!(room.arrival().1);
+    }
+
+    #[test]
+    fn guests_are_evicted_by_their_arrival_and_not_by_their_admission() {
+        let room = room(2);
+        let [first, second, third, fourth] = std::array::from_fn(|_| room.arrival().0);
+        // The first guest had the most time for its head, then the third.
+        assert!(room.admit(2, second, HERE, Some(2)).unwrap().start_thread);
+        assert!(room.admit(4, fourth, HERE, Some(4)).unwrap().start_thread);
+        assert_eq!(room.admit(3, third, HERE, Some(3)).unwrap().evicted, Some(2));
+        assert_eq!(room.admit(1, first, HERE, Some(1)).unwrap().evicted, Some(1), "it is the oldest itself");
+        assert_eq!(room.admit(5, room.arrival().0, Network::Remote(7), Some(5)).unwrap().evicted, Some(3));
     }
 
     #[test]
@@ -526,7 +544,7 @@ mod tests {
     fn without_a_thread_a_guest_with_a_request_gets_the_thread_of_an_idle_one() {
         let room = room(8);
         let _stalled = serve(&room, 1);
-        assert!(room.admit(2, HERE, None).unwrap().start_thread);
+        assert!(room.admit(2, room.arrival().0, HERE, None).unwrap().start_thread);
         assert!(matches!(room.thread_not_started(), WithoutThread::Evict(1)));
     }
 

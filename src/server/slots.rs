@@ -58,14 +58,18 @@ impl<C> Slots<C> {
         self.capacity
     }
 
-    /// Gives a connection a place: that of the connection evicted for it, or a free one.
-    pub(crate) fn enter(&mut self, replaces_another: bool) -> Option<Id> {
-        if self.is_full() && !replaces_another {
-            return None;
-        }
+    /// An id for a connection that was accepted now.
+    pub(crate) fn arrival(&mut self) -> Id {
         self.last_id += 1;
-        self.open += 1;
-        Some(self.last_id)
+        self.last_id
+    }
+
+    /// Gives a connection a place: that of a connection that was evicted for it, or a free one. Returns whether
+    /// there is one.
+    pub(crate) fn enter(&mut self, replaces_another: bool) -> bool {
+        let entered = replaces_another || !self.is_full();
+        self.open += usize::from(entered);
+        entered
     }
 
     /// Marks the connection idle, unless it is idle already or evicted.
@@ -120,12 +124,36 @@ impl<C> Slots<C> {
     /// Evicts the oldest idle connection of the remote network that has the most idle ones, or if there is none,
     /// the oldest one from this machine. The caller ends the connection through the handle.
     pub(crate) fn evict(&mut self) -> Option<C> {
+        let oldest = self.next_to_go()?;
+        Some(self.evict_at(oldest))
+    }
+
+    /// Takes a place for a connection of that arrival. If it is itself older than the one that would go, since it
+    /// had time for its head, then it goes. Returns what it takes to tell the one that goes, and the handle of the
+    /// new connection if that stays.
+    pub(crate) fn evict_for(&mut self, id: Id, network: Network, handle: Option<C>) -> (Option<C>, Option<C>) {
+        let Some(oldest) = self.next_to_go() else { return (None, handle) };
+        let is_older = self.idle.get(oldest).is_some_and(|idle| idle.network == network && id < idle.id);
+        match handle {
+            Some(own) if is_older => {
+                self.evicting.push(id);
+                (Some(own), None)
+            }
+            handle => (Some(self.evict_at(oldest)), handle),
+        }
+    }
+
+    /// Where in the list of idle connections the next one to evict is.
+    fn next_to_go(&self) -> Option<usize> {
         let remote = self.networks.iter().filter(|(network, _)| *network != Network::Loopback);
         let network = remote.max_by_key(|(_, count)| *count).map_or(Network::Loopback, |(network, _)| *network);
-        let at = self.idle.iter().position(|idle| idle.network == network)?;
+        self.idle.iter().position(|idle| idle.network == network)
+    }
+
+    fn evict_at(&mut self, at: usize) -> C {
         let idle = self.remove_idle(at);
         self.evicting.push(idle.id);
-        Some(idle.handle)
+        idle.handle
     }
 
     /// Evicts all idle connections.
@@ -164,11 +192,16 @@ mod tests {
     const ELSEWHERE: Network = Network::Remote(1);
     const THIRD: Network = Network::Remote(2);
 
+    /// The id of one more connection, if there is a place for it.
+    fn enter(slots: &mut Slots<usize>) -> Option<Id> {
+        slots.enter(false).then(|| slots.arrival())
+    }
+
     /// Slots full of idle connections from those networks. Each has its index as its handle.
     fn full_of(networks: &[Network]) -> Slots<usize> {
         let mut slots = Slots::new(networks.len());
         for (name, network) in networks.iter().enumerate() {
-            let id = slots.enter(false).unwrap();
+            let id = enter(&mut slots).unwrap();
             slots.becomes_idle(id, *network, name);
         }
         slots
@@ -203,16 +236,16 @@ mod tests {
     #[test]
     fn one_eviction_makes_room_for_one_connection() {
         let mut slots = full_of(&[Network::Loopback; 2]);
-        assert_eq!(slots.enter(false), None);
+        assert_eq!(enter(&mut slots), None);
         assert_eq!(slots.evict(), Some(0));
-        assert_eq!(slots.enter(false), Some(3));
-        assert_eq!(slots.enter(false), None, "the place is taken again");
+        assert_eq!(enter(&mut slots), Some(3));
+        assert_eq!(enter(&mut slots), None, "the place is taken again");
         assert_eq!((slots.open(), slots.evicting()), (3, 1));
         slots.leave(1);
         assert_eq!((slots.open(), slots.evicting()), (2, 0));
-        assert_eq!(slots.enter(false), None, "its place was taken when it was evicted");
+        assert_eq!(enter(&mut slots), None, "its place was taken when it was evicted");
         slots.leave(2);
-        assert_eq!(slots.enter(false), Some(4));
+        assert_eq!(enter(&mut slots), Some(4));
     }
 
     #[test]

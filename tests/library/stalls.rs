@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use baton_health::{Endpoint, Probe};
 
-use crate::alone::{is_alone, resident_bytes, threads_named};
+use crate::alone::{is_alone, resident_bytes, threads_named, until_all_sleep};
 use crate::client::{Client, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
 use crate::wait::{PATIENCE, until};
@@ -135,12 +135,19 @@ fn no_connection_outlives_its_deadline() {
 
 #[test]
 fn the_oldest_idle_connection_is_evicted_first() {
+    const ACCEPTORS: usize = 2;
+    if !is_alone("stalls::the_oldest_idle_connection_is_evicted_first") {
+        return;
+    }
     let server = Server::with(healthy(), |config| config.max_connections = 8);
     let address = server.address();
     let mut oldest_first: Vec<_> = (0..24)
-        .map(|_| {
+        .map(|number| {
             let client = Client::that_sent(address, HALF_A_HEAD);
-            // The answer to a later connection shows that the stalled one has its place.
+            // The first ones get time for their head before they get a place, and a thread with it.
+            let threads = ACCEPTORS + 8.min(number + 1);
+            until("a thread for the stalled client", || threads_named("health").is_none_or(|count| count >= threads));
+            until_all_sleep();
             assert_eq!(get(address, "/live").status, 200);
             client
         })
