@@ -164,6 +164,8 @@ impl Connection {
                 Ok(0) if !patience.place().is_some_and(WaitingPlace::is_evicted) => {
                     return Ok(Err(self.refused(Status::BadRequest)));
                 }
+                // The server ends, so the client had less time than it was promised.
+                Err(_) if patience.place().is_some_and(WaitingPlace::is_closing) => return Err(Stop::Closed),
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(Err(self.refused(Status::RequestTimeout))),
                 _ => return Err(Stop::Closed),
             }
