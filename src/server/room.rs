@@ -78,7 +78,7 @@ impl<G, H> Room<G, H> {
     /// get time for their head do not keep.
     pub(crate) fn admit(&self, guest: G, id: Id, network: Network, handle: Option<H>) -> Result<Admitted<H>, G> {
         let mut state = self.lock();
-        let (evicted, handle) = if state.slots.is_full() { state.slots.evict_for(id, network, handle) } else { (None, handle) };
+        let evicted = if state.slots.is_full() { state.slots.evict() } else { None };
         if !state.slots.enter(evicted.is_some()) {
             return Err(guest);
         }
@@ -513,8 +513,8 @@ mod tests {
         assert!(room.admit(2, second, HERE, Some(2)).unwrap().start_thread);
         assert!(room.admit(4, fourth, HERE, Some(4)).unwrap().start_thread);
         assert_eq!(room.admit(3, third, HERE, Some(3)).unwrap().evicted, Some(2));
-        assert_eq!(room.admit(1, first, HERE, Some(1)).unwrap().evicted, Some(1), "it is the oldest itself");
-        assert_eq!(room.admit(5, room.arrival().0, Network::Remote(7), Some(5)).unwrap().evicted, Some(3));
+        assert_eq!(room.admit(1, first, HERE, Some(1)).unwrap().evicted, Some(3));
+        assert_eq!(room.admit(5, room.arrival().0, HERE, Some(5)).unwrap().evicted, Some(1));
     }
 
     #[test]

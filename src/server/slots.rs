@@ -124,36 +124,12 @@ impl<C> Slots<C> {
     /// Evicts the oldest idle connection of the remote network that has the most idle ones, or if there is none,
     /// the oldest one from this machine. The caller ends the connection through the handle.
     pub(crate) fn evict(&mut self) -> Option<C> {
-        let oldest = self.next_to_go()?;
-        Some(self.evict_at(oldest))
-    }
-
-    /// Takes a place for a connection of that arrival. If it is itself older than the one that would go, since it
-    /// had time for its head, then it goes. Returns what it takes to tell the one that goes, and the handle of the
-    /// new connection if that stays.
-    pub(crate) fn evict_for(&mut self, id: Id, network: Network, handle: Option<C>) -> (Option<C>, Option<C>) {
-        let Some(oldest) = self.next_to_go() else { return (None, handle) };
-        let is_older = self.idle.get(oldest).is_some_and(|idle| idle.network == network && id < idle.id);
-        match handle {
-            Some(own) if is_older => {
-                self.evicting.push(id);
-                (Some(own), None)
-            }
-            handle => (Some(self.evict_at(oldest)), handle),
-        }
-    }
-
-    /// Where in the list of idle connections the next one to evict is.
-    fn next_to_go(&self) -> Option<usize> {
         let remote = self.networks.iter().filter(|(network, _)| *network != Network::Loopback);
         let network = remote.max_by_key(|(_, count)| *count).map_or(Network::Loopback, |(network, _)| *network);
-        self.idle.iter().position(|idle| idle.network == network)
-    }
-
-    fn evict_at(&mut self, at: usize) -> C {
+        let at = self.idle.iter().position(|idle| idle.network == network)?;
         let idle = self.remove_idle(at);
         self.evicting.push(idle.id);
-        idle.handle
+        Some(idle.handle)
     }
 
     /// Evicts all idle connections.
