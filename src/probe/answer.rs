@@ -64,7 +64,7 @@ pub(crate) fn details(body: &[u8]) -> Option<Vec<u8>> {
         said.clear();
         rest = texts(members, &mut said, &mut ignored)?;
     }
-    (rest.trim_ascii_end() == b"}").then_some(said)
+    matches!(rest, b"}" | b"}\n").then_some(said)
 }
 
 /// Appends to `said` the values of an object whose members are all strings, and returns what follows it.
@@ -128,6 +128,7 @@ mod tests {
             (r#"{"status": "x", "timestamp": "TS"}"#, None),
             (r#"{"timestamp":"TS","status":"x"}"#, None),
             (r#"{"status":"x","timestamp":"TS"}}"#, None),
+            ("{\"status\":\"x\",\"timestamp\":\"TS\"}\x0c", None),
             (r#"{"status":"x","timestamp":"TS""#, None),
             (r#"{"error":"404 Not Found"}"#, None),
             ("", None),
