@@ -47,7 +47,8 @@ pub struct Config {
     /// How long shutdown may wait for the connector's `serve` to return and for answers under way to be
     /// delivered. After that it waits for neither. Default is 5 s.
     pub drain_timeout: Duration,
-    /// Called with each [`Event`], from any thread. An ordinary request causes no event. If this function
+    /// Called with each [`Event`], from any thread. An ordinary request causes no event. A change of a verdict
+    /// is reported after the client has its answer, so a function that blocks delays no answer. If this function
     /// panics, the server writes the event to standard error instead. An event that arises on the same
     /// thread while this function runs goes to standard error too, since the function may hold a lock.
     /// Default writes JSON lines to standard error.

@@ -1,7 +1,9 @@
 //! What the author of a connector implements.
 
 use std::error::Error;
+use std::iter;
 
+use crate::limits::MAX_SOURCES;
 use crate::stop::Stop;
 
 /// Any error that a connector reports. `?` converts every error type to it.
@@ -79,7 +81,7 @@ pub trait Connector: Send + Sync + 'static {
 }
 
 /// An error's text followed by those of its [sources](std::error::Error::source), as logs and answers show
-/// it. A source whose text is already the end is not repeated.
+/// it. A source whose text is already the end is not repeated, and those beyond the 32nd are left out.
 ///
 /// ```
 /// let error: baton_health::BoxError = "boom".into();
@@ -88,15 +90,13 @@ pub trait Connector: Send + Sync + 'static {
 #[must_use]
 pub fn explain(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
+    for cause in iter::successors(error.source(), |&cause| cause.source()).take(MAX_SOURCES) {
         let cause_text = cause.to_string();
         // Many errors already end in the text of their cause.
         if !text.ends_with(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
         }
-        source = cause.source();
     }
     text
 }
@@ -138,6 +138,26 @@ mod tests {
         assert_eq!(explain(&Layer("boom", None)), "boom");
         assert_eq!(explain(&Layer("cannot sign in", refused())), "cannot sign in: connection refused");
         assert_eq!(explain(&Layer("GET /me: connection refused", refused())), "GET /me: connection refused");
+    }
+
+    #[derive(Debug)]
+    struct OwnSource;
+
+    impl fmt::Display for OwnSource {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("again")
+        }
+    }
+
+    impl Error for OwnSource {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&OwnSource)
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_source_has_a_text() {
+        assert_eq!(explain(&OwnSource), "again");
     }
 
     #[test]

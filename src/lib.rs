@@ -129,9 +129,9 @@
 //! server/slots         -
 //! server/validation    config connector deadline endpoint limits log server/transitions spawn sync text
 //! server/transitions   event log sync
-//! limits               -
 //! endpoint             -
-//! connector            stop
+//! connector            limits stop
+//! limits               -
 //! config               address event log
 //! log                  event log/stderr
 //! log/stderr           date event json sys text

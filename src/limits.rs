@@ -69,11 +69,14 @@ pub(crate) const MANY_GONE: u32 = 100;
 /// [`BACKOFF`] after each.
 pub(crate) const MAX_UNKNOWN_ERRORS: u32 = 100;
 
+/// How many sources of an error are shown. A wrong `source` may return the error itself, without end.
+pub(crate) const MAX_SOURCES: usize = 32;
+
 /// A shortage is over after this long without a failed allocation.
 pub(crate) const CALM: Duration = Duration::from_secs(5);
 
 /// How long an acceptor waits for the client of a connection for which no thread could be started.
-pub(crate) const ALONE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const ON_ACCEPTOR_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long connections may stay idle at shutdown before they are closed. A head or a close that is under
 /// way arrives in this time, and a stalled client delays the shutdown no longer.

@@ -17,14 +17,14 @@ pub(crate) use self::stderr::{Format, configure};
 
 thread_local! {
     /// This thread is inside `on_event`, the function of the program's owner.
-    static IN_OWNERS_FUNCTION: Cell<bool> = const { Cell::new(false) };
+    static INSIDE_ON_EVENT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether the calling thread is inside `on_event`. The thread must not enter it again, since it may hold a
 /// lock.
 #[cfg(feature = "cli")]
-pub(crate) fn in_owners_function() -> bool {
-    IN_OWNERS_FUNCTION.get()
+pub(crate) fn inside_on_event() -> bool {
+    INSIDE_ON_EVENT.get()
 }
 
 /// Where events go: [`Config::on_event`](crate::Config::on_event).
@@ -38,11 +38,11 @@ impl Log {
         if !stderr::is_enabled(event.level()) {
             return;
         }
-        if IN_OWNERS_FUNCTION.replace(true) {
+        if INSIDE_ON_EVENT.replace(true) {
             return to_stderr(event);
         }
         let called = panic::catch_unwind(AssertUnwindSafe(|| (self.0)(event)));
-        IN_OWNERS_FUNCTION.set(false);
+        INSIDE_ON_EVENT.set(false);
         if let Err(payload) = called {
             // The payload's destructor may panic too.
             mem::forget(payload);

@@ -27,10 +27,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use self::acceptor::{Service, evict};
+use self::acceptor::{Service, end_reading};
 use self::listener::{Listeners, Stopper};
 use self::room::Room;
-use self::validation::Checks;
+use self::validation::Validation;
 use crate::config::Config;
 use crate::connector::Connector;
 use crate::deadline::after;
@@ -88,9 +88,9 @@ impl HealthServer {
         let listeners = Listeners::bind(config.address)?;
         let stopper = listeners.stopper()?;
         let acceptors = ACCEPTORS * listeners.sockets.len();
-        let checks = Checks::new(&config, log.clone());
-        let room = Room::new(config.max_connections, acceptors, evict);
-        let service = Arc::new(Service::new(room, checks, log, config.request_timeout));
+        let validation = Validation::new(&config, log.clone());
+        let room = Room::new(config.max_connections, acceptors, end_reading);
+        let service = Arc::new(Service::new(room, validation, log, config.request_timeout));
         let server = HealthServer {
             service,
             address: listeners.address,
@@ -119,12 +119,12 @@ impl HealthServer {
     /// Makes `connector` answer `/health` and `/ready` from now on. It replaces an earlier connector and its
     /// verdict. Requests that wait for the earlier connector ask the new one instead.
     pub fn attach(&self, connector: Arc<dyn Connector>) {
-        self.service.checks.attach(connector);
+        self.service.validation.attach(connector);
     }
 
     /// Makes `/ready` answer 503 from now on, so that no new work is sent here. Nothing else changes.
     pub fn refuse_ready(&self) {
-        self.service.checks.refuse_ready();
+        self.service.validation.refuse_ready();
     }
 
     /// Shuts the server down, in at most [`Config::drain_timeout`]. `/ready` fails, new connections are refused,
@@ -142,15 +142,15 @@ impl HealthServer {
             return;
         }
         let service = &*self.service;
-        service.checks.refuse_ready();
+        service.validation.refuse_ready();
         service.room.close();
         // Requests that wait for a verdict must be answered before the time is up.
         let now = Instant::now();
-        service.checks.give_up_at(deadline.checked_sub(DRAIN_GRACE).unwrap_or(now));
+        service.validation.give_up_at(deadline.checked_sub(DRAIN_GRACE).unwrap_or(now));
         self.stop_accepting(deadline);
         let now = Instant::now();
-        let idle = service.room.wait_for_idle(deadline.min(now + DRAIN_GRACE));
-        idle.iter().for_each(evict);
+        let idle = service.room.evict_idle_by(deadline.min(now + DRAIN_GRACE));
+        idle.iter().for_each(end_reading);
         service.room.wait_until_empty(deadline);
     }
 

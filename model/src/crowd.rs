@@ -8,7 +8,7 @@ use std::time::Duration;
 use shuttle::sync::atomic::AtomicBool;
 
 use crate::check::{self, Count, choose, ensure};
-use crate::limits::{ALONE_TIMEOUT, BACKOFF, DRAIN_GRACE};
+use crate::limits::{ON_ACCEPTOR_TIMEOUT, BACKOFF, DRAIN_GRACE};
 use crate::server::room::{Place, Room, WithoutThread};
 use crate::server::slots::Network;
 use crate::spawn::spawn;
@@ -214,7 +214,7 @@ impl Server {
     }
 
     fn out_of_descriptors(&self) {
-        let (oldest, departures) = self.room.evict();
+        let (oldest, departures) = self.room.evict_one();
         let before = Instant::now();
         // One that is told to go goes at once.
         let bound = if oldest.is_some() { Duration::ZERO } else { BACKOFF };
@@ -273,7 +273,7 @@ impl Server {
             self.refused.add();
             socket.end(Outcome::Refused);
         } else {
-            self.answer(socket, socket.read(ALONE_TIMEOUT));
+            self.answer(socket, socket.read(ON_ACCEPTOR_TIMEOUT));
             self.alone.store(false, Ordering::Relaxed);
         }
     }
@@ -327,7 +327,7 @@ impl Server {
         };
         self.arrived.notify_all();
         left.iter().for_each(|socket| socket.end(Outcome::Refused));
-        let idle = self.room.wait_for_idle(deadline.min(Instant::now() + DRAIN_GRACE));
+        let idle = self.room.evict_idle_by(deadline.min(Instant::now() + DRAIN_GRACE));
         idle.iter().for_each(|socket| socket.evict());
         self.room.wait_until_empty(deadline);
         start.elapsed()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::check::{Scenario, choose, ensure};
 use crate::crowd::{Habit, Outcome, Server};
-use crate::limits::{ALONE_TIMEOUT, BACKOFF, DRAIN_GRACE, THREAD_IDLE};
+use crate::limits::{ON_ACCEPTOR_TIMEOUT, BACKOFF, DRAIN_GRACE, THREAD_IDLE};
 use crate::schedule::Time;
 use crate::server::slots::Network;
 use crate::spawn;
@@ -124,13 +124,13 @@ fn threads_that_cannot_be_started() {
     let server = Server::start(3, Duration::ZERO, 0);
     for habit in [Habit::Stalled, Habit::Quick, Habit::Stalled, Habit::Quick, Habit::Quick] {
         // Both acceptors may serve one that stalls, or one and its successor.
-        server.client(habit, HERE, |habit, waited, outcome| within(habit, waited, outcome, 2 * ALONE_TIMEOUT));
+        server.client(habit, HERE, |habit, waited, outcome| within(habit, waited, outcome, 2 * ON_ACCEPTOR_TIMEOUT));
     }
-    sleep(3 * ALONE_TIMEOUT);
+    sleep(3 * ON_ACCEPTOR_TIMEOUT);
     let (evicted, refused) = (server.evicted.get(), spawn::refused());
     ensure!(evicted <= 2 + refused, "{evicted} evicted for two clients beyond the places and {refused} threads");
     spawn::refuse_one_of(0);
-    ends_within(&server, 2 * DRAIN_GRACE + ALONE_TIMEOUT);
+    ends_within(&server, 2 * DRAIN_GRACE + ON_ACCEPTOR_TIMEOUT);
 }
 
 fn descriptors_run_out() {

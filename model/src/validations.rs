@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::limits::ANSWER_MARGIN;
 use crate::log::Log;
 use crate::schedule::Time;
-use crate::server::validation::{CheckError, Checks};
+use crate::server::validation::{CheckError, Validation};
 use crate::spawn;
 use crate::sync::{Instant, sleep};
 
@@ -98,14 +98,14 @@ impl Connector for Named {
     }
 }
 
-fn checks(max_connections: usize, ttl: Duration) -> Arc<Checks> {
+fn checks(max_connections: usize, ttl: Duration) -> Arc<Validation> {
     let mut config = Config::default();
     (config.max_connections, config.validate_ttl, config.validate_timeout) = (max_connections, ttl, PATIENCE);
     let log = Log(Arc::new(|event: &Event<'_>| {
         sleep(LOG_TAKES.get());
         LOGGED.with_borrow_mut(|logged| logged.push(format!("{event:?}")));
     }));
-    Arc::new(Checks::new(&config, log))
+    Arc::new(Validation::new(&config, log))
 }
 
 /// What a client that asks for `/health` gets.
@@ -116,10 +116,10 @@ enum Got {
     Other(CheckError),
 }
 
-fn ask(checks: &Arc<Checks>, wait: Option<Duration>) -> (Got, Duration) {
+fn ask(checks: &Arc<Validation>, wait: Option<Duration>) -> (Got, Duration) {
     let asked = Instant::now();
     // As a connection does: what is known is answered at once.
-    let verdict = checks.known(Endpoint::Health, wait).unwrap_or_else(|| checks.wait(Endpoint::Health, wait));
+    let verdict = checks.known(Endpoint::Health, wait).unwrap_or_else(|| checks.ask(Endpoint::Health, wait));
     let waited = asked.elapsed();
     let got = match verdict {
         Err(CheckError::Reported(text)) => {

@@ -19,7 +19,7 @@ use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, never};
 use crate::event::{Event, Level};
 use crate::limits::DRAIN_GRACE;
-use crate::log::{self, Log, in_owners_function, to_stderr};
+use crate::log::{self, Log, inside_on_event, to_stderr};
 use crate::server::HealthServer;
 use crate::spawn::spawn;
 use crate::stop::Stop;
@@ -281,7 +281,7 @@ fn log_panic(log: &Log, message: Arc<str>) {
         log.emit(&Event::Panicked { message: &text });
         done.request();
     };
-    if in_owners_function() || spawn("panic", Box::new(report)).is_err() {
+    if inside_on_event() || spawn("panic", Box::new(report)).is_err() {
         return to_stderr(&Event::Panicked { message: &message });
     }
     let _ = logged.wait_for(PANIC_NOTICE);

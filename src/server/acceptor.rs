@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Patience, Stop, WaitingRoom};
+use super::connection::{Connection, Patience, Unfinished, WaitingRoom};
 use super::listener::Meaning;
 use super::room::WithoutThread;
 use super::slots::Id;
-use super::validation::{CheckError, Checks};
+use super::validation::{CheckError, Validation};
 use crate::event::Event;
-use crate::limits::{ALONE_TIMEOUT, BACKOFF, CALM, HEAD_GRACE, MANY_GONE, MAX_UNKNOWN_ERRORS};
+use crate::limits::{BACKOFF, CALM, HEAD_GRACE, MANY_GONE, MAX_UNKNOWN_ERRORS, ON_ACCEPTOR_TIMEOUT};
 use crate::log::Log;
 use crate::spawn::spawn;
 
@@ -23,7 +23,7 @@ use crate::spawn::spawn;
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) room: Arc<WaitingRoom>,
-    pub(crate) checks: Arc<Checks>,
+    pub(crate) validation: Arc<Validation>,
     pub(crate) log: Log,
     pub(crate) request_timeout: Duration,
     exhaustion: Exhaustion,
@@ -34,10 +34,10 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(room: WaitingRoom, checks: Checks, log: Log, request_timeout: Duration) -> Service {
+    pub(crate) fn new(room: WaitingRoom, validation: Validation, log: Log, request_timeout: Duration) -> Service {
         Service {
             room: Arc::new(room),
-            checks: Arc::new(checks),
+            validation: Arc::new(validation),
             log,
             request_timeout,
             exhaustion: Exhaustion::default(),
@@ -84,7 +84,7 @@ impl Service {
         // With many idle connections the server assumes a flood, and does not wait for this head.
         let (id, few_are_idle) = self.room.arrival();
         let grace = if few_are_idle { HEAD_GRACE } else { Duration::ZERO };
-        if connection.serve(&self.checks, Patience::Brief(now + grace)) == Err(Stop::MustWait) {
+        if connection.serve(&self.validation, Patience::Brief(now + grace)) == Err(Unfinished::MustWait) {
             self.hand_over(connection, id);
         }
         if self.exhaustion.is_on() {
@@ -102,10 +102,10 @@ impl Service {
         let (network, handle) = (connection.network(), connection.idle_handle());
         let admitted = match self.room.admit(connection, id, network, handle) {
             Ok(admitted) => admitted,
-            Err(mut connection) => return connection.refuse_to_wait(&self.checks, &CheckError::Busy),
+            Err(mut connection) => return connection.refuse_to_wait(&self.validation, &CheckError::Busy),
         };
         if let Some(other) = admitted.evicted {
-            evict(&other);
+            end_reading(&other);
         }
         if admitted.start_thread {
             let service = Arc::clone(self);
@@ -118,12 +118,14 @@ impl Service {
     /// The loop of a thread of the waiting room: it ends when the room has no more connections for it.
     fn serve_guests(self: Arc<Self>) {
         while let Some((mut connection, place)) = self.room.next() {
-            let served = panic::catch_unwind(AssertUnwindSafe(|| connection.serve(&self.checks, Patience::InRoom(&place))));
+            let served = panic::catch_unwind(AssertUnwindSafe(|| connection.serve(&self.validation, Patience::InRoom(&place))));
             if let Err(payload) = served {
                 mem::forget(payload);
             }
             // The socket must be closed first: the next connection in this place needs its descriptor.
             drop(connection);
+            drop(place);
+            self.validation.log_changes();
         }
     }
 
@@ -131,14 +133,15 @@ impl Service {
     fn without_thread(&self, error: &io::Error) {
         match self.room.thread_not_started() {
             WithoutThread::Served => {}
-            WithoutThread::Evict(other) => evict(&other),
+            WithoutThread::Evict(other) => end_reading(&other),
             WithoutThread::Refused(connections) => {
                 for mut connection in connections {
                     let served = self.while_another_accepts(|| {
-                        let _ = connection.serve(&self.checks, Patience::Alone(ALONE_TIMEOUT));
+                        let _ = connection.serve(&self.validation, Patience::OnAcceptor(ON_ACCEPTOR_TIMEOUT));
+                        self.validation.log_changes();
                     });
                     if !served {
-                        connection.refuse_to_wait(&self.checks, &CheckError::NoThread);
+                        connection.refuse_to_wait(&self.validation, &CheckError::NoThread);
                     }
                 }
             }
@@ -164,9 +167,9 @@ impl Service {
         if errors.unknown >= MAX_UNKNOWN_ERRORS {
             return false;
         }
-        let (oldest, departures) = self.room.evict();
-        if let Some(connection) = oldest {
-            evict(&connection);
+        let (evicted, departures) = self.room.evict_one();
+        if let Some(other) = evicted {
+            end_reading(&other);
         }
         self.exhausted("accept a connection", error);
         self.room.wait_for_departure(departures, BACKOFF);
@@ -204,7 +207,7 @@ struct ErrorsInARow {
 
 /// Ends an evicted connection. Its thread reads what has arrived, and then the end of the stream, so a
 /// request that has already arrived is still answered.
-pub(crate) fn evict(connection: &Arc<TcpStream>) {
+pub(crate) fn end_reading(connection: &Arc<TcpStream>) {
     // This fails if the client has already closed the connection.
     let _ = connection.shutdown(Shutdown::Read);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::response::{self, Question};
 use super::room::{Idle, Place, Room};
 use super::slots::Network;
-use super::validation::{CheckError, Checks};
+use super::validation::{CheckError, Validation};
 use crate::deadline::{self, Timed, after};
 use crate::http::request::{self, Status};
 use crate::limits::{DRAIN_GRACE, MAX_REQUEST_HEAD, USUAL_HEAD};
@@ -45,12 +45,12 @@ pub(crate) enum Patience<'a> {
     InRoom(&'a WaitingPlace),
     /// No thread could be started, so an acceptor waits: this long for the client, and as long as it takes
     /// for the connector.
-    Alone(Duration),
+    OnAcceptor(Duration),
 }
 
 /// Why serving stopped early.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum Unfinished {
     /// This thread may not wait any longer. Another thread has to go on.
     MustWait,
     /// The connection is over: its client has gone or has taken too long.
@@ -72,13 +72,13 @@ impl Connection {
         }
     }
 
-    /// Reads the head, decides, answers, and closes. After [`Stop::MustWait`], a call with more patience
+    /// Reads the head, decides, answers, and closes. After [`Unfinished::MustWait`], a call with more patience
     /// continues where this one stopped.
-    pub(crate) fn serve(&mut self, checks: &Arc<Checks>, patience: Patience<'_>) -> Result<(), Stop> {
+    pub(crate) fn serve(&mut self, validation: &Arc<Validation>, patience: Patience<'_>) -> Result<(), Unfinished> {
         self.prepare(patience)?;
         if !self.answered {
             let answer = match self.read_head(patience)? {
-                Ok(question) => self.decide(checks, &question, patience).ok_or(Stop::MustWait)?,
+                Ok(question) => self.decide(validation, &question, patience).ok_or(Unfinished::MustWait)?,
                 Err(status) => response::refuse(status, request::asks_for_head(&self.head)),
             };
             self.answer_with(answer);
@@ -94,22 +94,22 @@ impl Connection {
     }
 
     /// Answers a request that would have to wait, but must not. An incomplete request gets no answer.
-    pub(crate) fn refuse_to_wait(&mut self, checks: &Checks, error: &CheckError) {
+    pub(crate) fn refuse_to_wait(&mut self, validation: &Validation, error: &CheckError) {
         if let (false, Ok(Some(request))) = (self.answered, request::parse(&self.head)) {
-            let answer = response::without_waiting(checks, &request.into(), self.peer, error);
+            let answer = response::without_asking(validation, &request.into(), self.peer, error);
             self.answer_with(answer);
             let _ = self.write(Patience::Brief(Instant::now()));
         }
     }
 
     /// The answer, or `None` if it takes a wait that this thread must not do.
-    fn decide(&self, checks: &Arc<Checks>, question: &Question, patience: Patience<'_>) -> Option<Vec<u8>> {
+    fn decide(&self, validation: &Arc<Validation>, question: &Question, patience: Patience<'_>) -> Option<Vec<u8>> {
         match patience {
-            Patience::Brief(_) => response::known(checks, question, self.peer),
-            Patience::Alone(_) => Some(response::wait(checks, question, self.peer)),
-            Patience::InRoom(place) => response::known(checks, question, self.peer).or_else(|| {
+            Patience::Brief(_) => response::known(validation, question, self.peer),
+            Patience::OnAcceptor(_) => Some(response::ask(validation, question, self.peer)),
+            Patience::InRoom(place) => response::known(validation, question, self.peer).or_else(|| {
                 place.stays_active();
-                Some(response::wait(checks, question, self.peer))
+                Some(response::ask(validation, question, self.peer))
             }),
         }
     }
@@ -121,16 +121,16 @@ impl Connection {
     }
 
     /// Makes the socket blocking if this thread may wait, and shortens the deadline to the time it has.
-    fn prepare(&mut self, patience: Patience<'_>) -> Result<(), Stop> {
+    fn prepare(&mut self, patience: Patience<'_>) -> Result<(), Unfinished> {
         let most = match patience {
             Patience::Brief(_) => return Ok(()),
-            Patience::Alone(time) => time,
+            Patience::OnAcceptor(time) => time,
             // Shutdown evicts idle connections only once, so one that becomes idle later gets a short deadline.
             Patience::InRoom(place) if place.is_closing() => DRAIN_GRACE,
             Patience::InRoom(_) => self.timeout,
         };
         self.deadline = self.deadline.min(after(Instant::now(), most));
-        deadline::block(&self.stream).map_err(|_| Stop::Closed)
+        deadline::block(&self.stream).map_err(|_| Unfinished::Closed)
     }
 
     /// The client's network, for eviction.
@@ -145,7 +145,7 @@ impl Connection {
     }
 
     /// Reads the head, and returns the question or the status that refuses it.
-    fn read_head(&mut self, patience: Patience<'_>) -> Result<Result<Question, Status>, Stop> {
+    fn read_head(&mut self, patience: Patience<'_>) -> Result<Result<Question, Status>, Unfinished> {
         let _idle = patience.place().map(|place| self.becomes_idle(place));
         loop {
             match request::parse(&self.head) {
@@ -158,16 +158,16 @@ impl Connection {
             }
             match self.read_more(patience) {
                 Ok(1..) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(Stop::MustWait),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(Unfinished::MustWait),
                 // A client that has sent nothing gets no answer.
-                _ if self.head.is_empty() => return Err(Stop::Closed),
+                _ if self.head.is_empty() => return Err(Unfinished::Closed),
                 Ok(0) if !patience.place().is_some_and(WaitingPlace::is_evicted) => {
                     return Ok(Err(self.refused(Status::BadRequest)));
                 }
                 // The server ends, so the client had less time than it was promised.
-                Err(_) if patience.place().is_some_and(WaitingPlace::is_closing) => return Err(Stop::Closed),
+                Err(_) if patience.place().is_some_and(WaitingPlace::is_closing) => return Err(Unfinished::Closed),
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(Err(self.refused(Status::RequestTimeout))),
-                _ => return Err(Stop::Closed),
+                _ => return Err(Unfinished::Closed),
             }
         }
     }
@@ -192,24 +192,24 @@ impl Connection {
         read
     }
 
-    fn write(&mut self, patience: Patience<'_>) -> Result<(), Stop> {
+    fn write(&mut self, patience: Patience<'_>) -> Result<(), Unfinished> {
         let stream = &*self.stream;
         if let Patience::Brief(_) = patience {
             // The answer nearly always fits into the socket's buffer.
-            let written = deadline::write_briefly(stream, &self.unsent).map_err(|_| Stop::Closed)?;
+            let written = deadline::write_briefly(stream, &self.unsent).map_err(|_| Unfinished::Closed)?;
             self.unsent.drain(..written);
-            return if self.unsent.is_empty() { Ok(()) } else { Err(Stop::MustWait) };
+            return if self.unsent.is_empty() { Ok(()) } else { Err(Unfinished::MustWait) };
         }
         let written = Timed { stream, deadline: self.deadline }.write_all(&self.unsent);
         self.unsent.clear();
-        written.map_err(|_| Stop::Closed)
+        written.map_err(|_| Unfinished::Closed)
     }
 
     /// Discards what the client still sends, until the client closes. Closing earlier would reset the
     /// connection, and the client might lose the answer (RFC 9112 section 9.6).
-    fn linger(&mut self, patience: Patience<'_>) -> Result<(), Stop> {
+    fn linger(&mut self, patience: Patience<'_>) -> Result<(), Unfinished> {
         if let Patience::Brief(_) = patience {
-            return Err(Stop::MustWait);
+            return Err(Unfinished::MustWait);
         }
         let stream = &*self.stream;
         if stream.shutdown(Shutdown::Write).is_ok() {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::validation::{CheckError, Checks, Verdict};
+use super::validation::{CheckError, Validation, Verdict};
 use crate::date::{http_date, rfc3339};
 use crate::endpoint::Endpoint;
 use crate::http::request::{Host, Method, Request, Status};
@@ -30,26 +30,26 @@ impl From<Request<'_>> for Question {
 }
 
 /// The answer to a question from `peer`, or `None` if it takes a wait.
-pub(crate) fn known(checks: &Checks, question: &Question, peer: IpAddr) -> Option<Vec<u8>> {
+pub(crate) fn known(validation: &Validation, question: &Question, peer: IpAddr) -> Option<Vec<u8>> {
     let verdict = match question.endpoint() {
-        Ok(endpoint) => checks.known(endpoint, question.wait)?,
+        Ok(endpoint) => validation.known(endpoint, question.wait)?,
         Err(status) => return Some(refuse(status, question.head_only())),
     };
     Some(answer(question, peer, &verdict))
 }
 
 /// The answer to a question from `peer`. This may call the connector and wait for it.
-pub(crate) fn wait(checks: &Arc<Checks>, question: &Question, peer: IpAddr) -> Vec<u8> {
+pub(crate) fn ask(validation: &Arc<Validation>, question: &Question, peer: IpAddr) -> Vec<u8> {
     let verdict = match question.endpoint() {
-        Ok(endpoint) => checks.wait(endpoint, question.wait),
+        Ok(endpoint) => validation.ask(endpoint, question.wait),
         Err(status) => return refuse(status, question.head_only()),
     };
     answer(question, peer, &verdict)
 }
 
 /// The answer to a question from `peer`, or a 503 with this error if it takes a wait.
-pub(crate) fn without_waiting(checks: &Checks, question: &Question, peer: IpAddr, error: &CheckError) -> Vec<u8> {
-    known(checks, question, peer).unwrap_or_else(|| answer(question, peer, &Err(error.clone())))
+pub(crate) fn without_asking(validation: &Validation, question: &Question, peer: IpAddr, error: &CheckError) -> Vec<u8> {
+    known(validation, question, peer).unwrap_or_else(|| answer(question, peer, &Err(error.clone())))
 }
 
 impl Question {
@@ -88,10 +88,11 @@ const USUAL_ANSWER: usize = 384;
 
 /// The wire format's words for a failure. Only a trusted client gets the connector's own text.
 fn details<'a>(endpoint: Endpoint, error: &CheckError, trusted: bool, reason: &'a str) -> Details<'a> {
-    let (text, name) = match (error, endpoint) {
-        (CheckError::NoConnector, _) => ("failed to get connector client", None),
-        (_, Endpoint::Health) => ("connector validation failed", Some("validation_error")),
-        (_, _) => ("connector is not ready", Some("readiness_error")),
+    let (text, name) = match endpoint {
+        _ if matches!(error, CheckError::NoConnector) => ("failed to get connector client", None),
+        Endpoint::Health => ("connector validation failed", Some("validation_error")),
+        // `/live` never fails.
+        Endpoint::Ready | Endpoint::Live => ("connector is not ready", Some("readiness_error")),
     };
     let may_have = trusted || !matches!(error, CheckError::Reported(_));
     Details { error: text, reason: name.filter(|_| may_have).map(|name| (name, reason)) }

@@ -167,12 +167,12 @@ impl<G, H> Room<G, H> {
 
     /// Evicts an idle guest and returns its handle, so that the caller ends the connection. The number is for
     /// [`Room::wait_for_departure`].
-    pub(crate) fn evict(&self) -> (Option<H>, u64) {
+    pub(crate) fn evict_one(&self) -> (Option<H>, u64) {
         let mut state = self.lock();
         (state.slots.evict(), state.departures)
     }
 
-    /// Waits until a guest has left after [`Room::evict`] returned `since`, for at most `timeout`.
+    /// Waits until a guest has left after [`Room::evict_one`] returned `since`, for at most `timeout`.
     pub(crate) fn wait_for_departure(&self, since: u64, timeout: Duration) {
         let done = |state: &State<G, H>| state.departures != since || state.closing;
         drop(self.wait_until(self.lock(), Instant::now() + timeout, done));
@@ -202,7 +202,7 @@ impl<G, H> Room<G, H> {
 
     /// Waits until no guest is idle and all acceptors have ended, or until `deadline`. Then evicts all idle
     /// guests and returns their handles.
-    pub(crate) fn wait_for_idle(&self, deadline: Instant) -> Vec<H> {
+    pub(crate) fn evict_idle_by(&self, deadline: Instant) -> Vec<H> {
         self.wait_until(self.lock(), deadline, |state| state.slots.idle() == 0 && state.acceptors == 0).slots.evict_all()
     }
 
@@ -434,7 +434,7 @@ mod tests {
         room.lock().slots.becomes_active(2);
         room.close();
         (0..2).for_each(|_| room.acceptor_left());
-        assert_eq!(room.wait_for_idle(Instant::now()), [1, 3]);
+        assert_eq!(room.evict_idle_by(Instant::now()), [1, 3]);
         thread::scope(|scope| {
             let ended = scope.spawn(|| room.wait_until_empty(Instant::now() + Duration::from_secs(60)));
             drop(places);
@@ -458,11 +458,11 @@ mod tests {
         let room = room(MAX_EVICTING);
         let mut places: Vec<_> = (0..MAX_EVICTING).map(|name| serve(&room, name as u32)).collect();
         for _ in 1..MAX_EVICTING {
-            assert!(room.evict().0.is_some());
+            assert!(room.evict_one().0.is_some());
             // Returns at once.
             room.wait_while_crowded(Duration::from_secs(3600));
         }
-        let (last, departures) = room.evict();
+        let (last, departures) = room.evict_one();
         assert!(last.is_some());
         assert!(takes_its_time(|timeout| room.wait_while_crowded(timeout)));
         assert!(takes_its_time(|timeout| room.wait_for_departure(departures, timeout)));
@@ -475,7 +475,7 @@ mod tests {
     fn a_room_that_closes_waits_for_no_departure() {
         let room = room(2);
         room.close();
-        room.wait_for_departure(room.evict().1, Duration::from_secs(3600));
+        room.wait_for_departure(room.evict_one().1, Duration::from_secs(3600));
         assert!(room.is_closing());
     }
 
@@ -485,7 +485,7 @@ mod tests {
         for _ in 0..2 {
             assert!(!room.wait_for_acceptors(Duration::ZERO));
             assert!(takes_its_time(|timeout| room.wait_until_empty(Instant::now() + timeout)));
-            assert!(takes_its_time(|timeout| assert!(room.wait_for_idle(Instant::now() + timeout).is_empty())));
+            assert!(takes_its_time(|timeout| assert!(room.evict_idle_by(Instant::now() + timeout).is_empty())));
             room.acceptor_left();
         }
         assert!(room.wait_for_acceptors(Duration::ZERO));
@@ -521,7 +521,7 @@ mod tests {
     fn a_departure_is_noticed_after_the_place_is_taken_again() {
         let room = room(1);
         let place = serve(&room, 1);
-        let (evicted, departures) = room.evict();
+        let (evicted, departures) = room.evict_one();
         assert_eq!(evicted, Some(1));
         let admitted = admit(&room, 2);
         assert!(admitted.evicted.is_none());

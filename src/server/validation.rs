@@ -1,6 +1,6 @@
 //! The checks behind `/health` and `/ready`: the connector, and the one run of `validate` in flight.
 //!
-//! [`Checks::known`] answers if it can without waiting. [`Checks::wait`] may call the connector or wait for
+//! [`Validation::known`] answers if it can without waiting. [`Validation::ask`] may call the connector or wait for
 //! its verdict. This file knows nothing of connections, and the only thread it starts is `validate`'s.
 
 use std::any::Any;
@@ -54,7 +54,7 @@ impl fmt::Display for CheckError {
 pub(crate) type Verdict = Result<(), CheckError>;
 
 /// The connector, the state of its validation, and the quotas for requests that wait for it.
-pub(crate) struct Checks {
+pub(crate) struct Validation {
     state: Mutex<State>,
     /// A run has finished, the connector was replaced, or shutdown has set `give_up`.
     changed: Condvar,
@@ -97,15 +97,15 @@ struct Finished {
     verdict: Verdict,
 }
 
-impl fmt::Debug for Checks {
+impl fmt::Debug for Validation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Checks").field("waiting", &self.waiting).field("in_ready", &self.in_ready).finish_non_exhaustive()
+        f.debug_struct("Validation").field("waiting", &self.waiting).field("in_ready", &self.in_ready).finish_non_exhaustive()
     }
 }
 
-impl Checks {
-    pub(crate) fn new(config: &Config, log: Log) -> Checks {
-        Checks {
+impl Validation {
+    pub(crate) fn new(config: &Config, log: Log) -> Validation {
+        Validation {
             state: Mutex::default(),
             changed: Condvar::new(),
             waiting: Quota::new(config.max_connections / 2),
@@ -155,7 +155,7 @@ impl Checks {
                 self.fresh(&state, now).or_else(|| {
                     let run = state.in_flight?;
                     let age = now.saturating_duration_since(run.started);
-                    // Logging may block an acceptor, so an overdue run that is not logged yet is left to `wait`.
+                    // Logging may block an acceptor, so an overdue run that is not logged yet is left to `ask`.
                     let logged = run.overdue_logged || age < self.validate_timeout;
                     (age >= self.patience(wait) && logged).then_some(Err(CheckError::Overdue(age)))
                 })
@@ -164,12 +164,18 @@ impl Checks {
     }
 
     /// The answer for a request that may wait. It is an error at once if the quota is used up.
-    pub(crate) fn wait(self: &Arc<Self>, endpoint: Endpoint, wait: Option<Duration>) -> Verdict {
+    pub(crate) fn ask(self: &Arc<Self>, endpoint: Endpoint, wait: Option<Duration>) -> Verdict {
         match endpoint {
             Endpoint::Live => Ok(()),
             Endpoint::Ready => self.ready(),
             Endpoint::Health => self.health(wait),
         }
+    }
+
+    /// Logs the changes of verdicts since the last call. `on_event` may block, so nobody calls this while a client
+    /// waits for its answer.
+    pub(crate) fn log_changes(&self) {
+        self.transitions.emit();
     }
 
     fn ready(&self) -> Verdict {
@@ -188,19 +194,10 @@ impl Checks {
         if state.generation == generation {
             self.transitions.queue(Check::Ready, text);
         }
-        drop(state);
-        self.transitions.emit();
         verdict
     }
 
     fn health(self: &Arc<Self>, wait: Option<Duration>) -> Verdict {
-        let verdict = self.verdict(wait);
-        // The log may block, so the permit has been given back before.
-        self.transitions.emit();
-        verdict
-    }
-
-    fn verdict(self: &Arc<Self>, wait: Option<Duration>) -> Verdict {
         let asked = Instant::now();
         let patience = self.patience(wait);
         let _permit = self.waiting.enter().ok_or(CheckError::Busy)?;
@@ -266,8 +263,12 @@ impl Checks {
         let run = Run { number: state.runs, started: Instant::now(), overdue_logged: false };
         state.in_flight = Some(run);
         drop(state);
-        let (checks, asked) = (Arc::clone(self), Arc::clone(&connector));
-        if spawn("validate", Box::new(move || checks.run(run.number, asked))).is_err() {
+        let (validation, asked) = (Arc::clone(self), Arc::clone(&connector));
+        let run_and_log = move || {
+            validation.run(run.number, asked);
+            validation.log_changes();
+        };
+        if spawn("validate", Box::new(run_and_log)).is_err() {
             self.run(run.number, connector);
         } else {
             let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))).map_err(mem::forget);
@@ -286,8 +287,6 @@ impl Checks {
             // Queued under the lock, so that changes are logged in the order in which they happened.
             self.transitions.queue(Check::Health, text);
             drop(state);
-            // Logged before any client is answered. If the log blocks, clients are answered when their time is up.
-            self.transitions.emit();
             self.changed.notify_all();
         }
     }

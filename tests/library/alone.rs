@@ -12,7 +12,7 @@ const CHILD: &str = "BATON_TEST_ALONE";
 
 /// True in the test's own process. Elsewhere this starts that process, and panics if it fails.
 #[track_caller]
-pub(crate) fn is_alone(test: &str) -> bool {
+pub(crate) fn in_own_process(test: &str) -> bool {
     if env::var_os(CHILD).is_some_and(|name| name == test) {
         return true;
     }

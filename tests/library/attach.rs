@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use baton_health::{BoxError, Connector};
 
-use crate::alone::{is_alone, until_all_sleep};
+use crate::alone::{in_own_process, until_all_sleep};
 use crate::client::{Client, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
 
@@ -32,7 +32,7 @@ fn waiting(server: &Server, gate: &Gate, count: usize) -> Vec<Client> {
 
 #[test]
 fn clients_that_wait_for_one_connector_are_answered_by_the_next_one() {
-    if !is_alone("attach::clients_that_wait_for_one_connector_are_answered_by_the_next_one") {
+    if !in_own_process("attach::clients_that_wait_for_one_connector_are_answered_by_the_next_one") {
         return;
     }
     for (reason, event) in [(None, "healthy"), (Some("second"), "unhealthy reason=second")] {
@@ -48,13 +48,13 @@ fn clients_that_wait_for_one_connector_are_answered_by_the_next_one() {
         // The first connector's late verdict is discarded.
         gate.open();
         until_all_sleep();
-        assert_eq!(server.events(), [event], "the first connector's verdict must not be logged");
+        assert_eq!(server.wait_for_events(1), [event], "the first connector's verdict must not be logged");
     }
 }
 
 #[test]
 fn clients_follow_every_change_of_the_connector() {
-    if !is_alone("attach::clients_follow_every_change_of_the_connector") {
+    if !in_own_process("attach::clients_follow_every_change_of_the_connector") {
         return;
     }
     let gates: Vec<_> = (0..4).map(|_| Gate::new()).collect();
@@ -72,7 +72,7 @@ fn clients_follow_every_change_of_the_connector() {
     }
     gates.iter().for_each(|gate| gate.open());
     until_all_sleep();
-    assert_eq!(server.events(), ["healthy"]);
+    assert_eq!(server.wait_for_events(1), ["healthy"]);
 }
 
 /// A connector whose checks hang, and whose destructor panics.
@@ -103,7 +103,7 @@ impl Drop for EndsBadly {
 
 #[test]
 fn a_destructor_that_panics_costs_no_answer_and_no_place() {
-    if !is_alone("attach::a_destructor_that_panics_costs_no_answer_and_no_place") {
+    if !in_own_process("attach::a_destructor_that_panics_costs_no_answer_and_no_place") {
         return;
     }
     // Without a run in flight, the destructor runs and panics in `attach` itself.

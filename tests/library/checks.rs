@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use baton_health::{BoxError, Endpoint, Probe};
+use baton_health::{BoxError, Endpoint, Event, Probe};
 
-use crate::alone::{is_alone, threads_named, until_all_sleep};
+use crate::alone::{in_own_process, threads_named, until_all_sleep};
 use crate::client::{Client, ask, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
-use crate::wait::{FOREVER, PATIENCE, until};
+use crate::wait::{FOREVER, TEST_TIMEOUT, until};
 
 const VALIDATION: &str = "details.validation_error";
 const READINESS: &str = "details.readiness_error";
@@ -30,7 +30,7 @@ fn patient(path: &str, seconds: u32) -> String {
 
 #[test]
 fn a_validate_that_hangs_costs_one_thread_and_every_client_is_answered() {
-    if !is_alone("checks::a_validate_that_hangs_costs_one_thread_and_every_client_is_answered") {
+    if !in_own_process("checks::a_validate_that_hangs_costs_one_thread_and_every_client_is_answered") {
         return;
     }
     let gate = Gate::new();
@@ -72,7 +72,7 @@ fn a_validate_that_hangs_costs_one_thread_and_every_client_is_answered() {
 
 #[test]
 fn concurrent_clients_share_one_validate_and_its_verdict() {
-    if !is_alone("checks::concurrent_clients_share_one_validate_and_its_verdict") {
+    if !in_own_process("checks::concurrent_clients_share_one_validate_and_its_verdict") {
         return;
     }
     const MANY: usize = 250;
@@ -237,7 +237,7 @@ fn a_change_of_the_verdict_is_an_event_and_a_request_is_not() {
             get(server.address(), "/nothing");
         }
     }
-    assert_eq!(server.events(), ["healthy", "unhealthy reason=boom", "healthy", "unhealthy reason=boom"]);
+    assert_eq!(server.wait_for_events(4), ["healthy", "unhealthy reason=boom", "healthy", "unhealthy reason=boom"]);
 }
 
 #[test]
@@ -254,11 +254,33 @@ fn on_event_may_panic() {
 }
 
 #[test]
+fn an_on_event_that_hangs_delays_no_answer() {
+    for paths in [["/health", "/ready", "/health"], ["/ready", "/health", "/ready"]] {
+        let gate = Gate::new();
+        let server = Server::with(Scripted::validate(|| Ok(())), |config| {
+            let gate = Arc::clone(&gate);
+            config.on_event = Arc::new(move |event| match event {
+                Event::Listening { .. } => {}
+                _ => gate.pass(),
+            });
+        });
+        for path in paths {
+            assert_eq!(get(server.address(), path).status, 200, "{path}");
+            gate.wait_for(1);
+        }
+        server.server.attach(Scripted::validate(|| Err("boom".into())));
+        assert_eq!(get(server.address(), "/health").at(VALIDATION).as_deref(), Some("boom"));
+        assert_eq!(gate.came(), 1, "one thread logs, and the others do not wait for it");
+        gate.open();
+    }
+}
+
+#[test]
 fn refuse_ready_changes_only_ready() {
     let server = Server::with(Scripted::validate(|| Ok(())), |_| {});
     server.server.refuse_ready();
     for (endpoint, ok) in [(Endpoint::Health, true), (Endpoint::Ready, false), (Endpoint::Live, true)] {
-        assert_eq!(Probe::new(server.address()).endpoint(endpoint).timeout(PATIENCE).run().is_ok(), ok, "{endpoint:?}");
+        assert_eq!(Probe::new(server.address()).endpoint(endpoint).timeout(TEST_TIMEOUT).run().is_ok(), ok, "{endpoint:?}");
     }
     assert_eq!(get(server.address(), "/ready").at(READINESS).as_deref(), Some("the connector is shutting down"));
 }

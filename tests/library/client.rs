@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use crate::json::{self, Json};
-use crate::wait::PATIENCE;
+use crate::wait::TEST_TIMEOUT;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
@@ -46,9 +46,9 @@ pub(crate) struct Client(pub(crate) TcpStream);
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
-        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
-        stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
+        let stream = TcpStream::connect_timeout(&address, TEST_TIMEOUT).unwrap_or_else(|error| panic!("{address}: {error}"));
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("not zero");
+        stream.set_write_timeout(Some(TEST_TIMEOUT)).expect("not zero");
         stream.set_nodelay(true).expect("a socket");
         Client(stream)
     }

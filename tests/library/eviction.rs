@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use baton_health::{Endpoint, Probe};
 
-use crate::alone::is_alone;
+use crate::alone::in_own_process;
 use crate::client::{Client, get_request};
 use crate::scripted::{Scripted, Server};
 use crate::stalls::{HALF_A_HEAD, SetOnDrop};
@@ -36,7 +36,7 @@ fn a_request_that_has_arrived_is_answered_although_processors_and_places_are_sca
     const PLACES: usize = 8;
     const ROUNDS: usize = 40;
     const REQUESTS: usize = 100;
-    if !is_alone("eviction::a_request_that_has_arrived_is_answered_although_processors_and_places_are_scarce") {
+    if !in_own_process("eviction::a_request_that_has_arrived_is_answered_although_processors_and_places_are_scarce") {
         return;
     }
     // On one processor a new thread waits longest for its turn. If `taskset` fails, the test runs without it.
@@ -89,7 +89,7 @@ fn flood(address: SocketAddr, held: usize, may_renew: impl Fn() -> bool) -> usiz
 
 #[test]
 fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
-    if !is_alone("eviction::no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests") {
+    if !in_own_process("eviction::no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests") {
         return;
     }
     const PROBES: usize = 500;
@@ -147,5 +147,5 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
         assert!(made > PROBES, "no flood: {made} connections beside {PROBES} probes");
         assert!(lost.is_empty(), "{} of {PROBES} probes lost beside {made} stalled connections: {lost:?}", lost.len());
     });
-    assert_eq!(server.events(), ["healthy"], "stalled clients cause no event");
+    assert_eq!(server.wait_for_events(1), ["healthy"], "stalled clients cause no event");
 }

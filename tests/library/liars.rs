@@ -9,7 +9,7 @@ use std::time::Duration;
 use baton_health::{Endpoint, Phase, Probe, ProbeError, ProbeErrorKind};
 
 use crate::scripted::{Gate, Scripted, Server};
-use crate::wait::PATIENCE;
+use crate::wait::TEST_TIMEOUT;
 
 /// Long enough for an ordinary exchange, and short enough for a test to wait it out.
 const SOON: Duration = Duration::from_millis(300);
@@ -29,8 +29,8 @@ impl Liar {
         let address = listener.local_addr().unwrap();
         let thread = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+            stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n") {
                 let mut byte = [0];
@@ -58,7 +58,7 @@ impl Liar {
 
 /// The probe's verdict if the server sends these bytes and closes.
 fn verdict_of(bytes: impl AsRef<[u8]> + Send + 'static) -> Result<(), String> {
-    let verdict = Liar::new(move |stream| stream.write_all(bytes.as_ref()).unwrap()).ask(PATIENCE);
+    let verdict = Liar::new(move |stream| stream.write_all(bytes.as_ref()).unwrap()).ask(TEST_TIMEOUT);
     verdict.map_err(|error| error.kind().to_string())
 }
 
@@ -202,7 +202,7 @@ fn an_unspecified_address_is_probed_in_the_family_that_listens() {
             let Some(listener) = only_on(family) else { continue };
             let asked = listener.local_addr().unwrap();
             let liar = Liar::on(listener, |stream| stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap());
-            Probe::new(at(setting, asked.port())).timeout(PATIENCE).run().unwrap_or_else(|error| panic!("{setting}: {error}"));
+            Probe::new(at(setting, asked.port())).timeout(TEST_TIMEOUT).run().unwrap_or_else(|error| panic!("{setting}: {error}"));
             let request = liar.thread.join().unwrap();
             assert!(request.contains(&format!("\r\nHost: {asked}\r\n")), "{request}");
         }
@@ -214,7 +214,7 @@ fn only_the_first_family_that_connects_gets_a_request() {
     let Some((first, second)) = on_both_families() else { return };
     let asked = first.local_addr().unwrap();
     let liar = Liar::on(first, |_| ());
-    let error = Probe::new(at("::", asked.port())).timeout(PATIENCE).run().unwrap_err();
+    let error = Probe::new(at("::", asked.port())).timeout(TEST_TIMEOUT).run().unwrap_err();
     assert_eq!(error.to_string(), format!("http://{asked}/health: connection closed before the answer was complete"));
     liar.thread.join().unwrap();
     second.set_nonblocking(true).unwrap();
@@ -229,7 +229,7 @@ fn a_failure_to_connect_names_both_families() {
     let port = client.local_addr().unwrap().port();
     for setting in UNSPECIFIED {
         let address = at(setting, port);
-        let error = Probe::new(address).timeout(PATIENCE).run().unwrap_err();
+        let error = Probe::new(address).timeout(TEST_TIMEOUT).run().unwrap_err();
         let start = format!("http://{address}/health (tried 127.0.0.1:{port} and [::1]:{port}): cannot connect: ");
         assert!(error.to_string().starts_with(&start), "{error}");
         let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
@@ -279,7 +279,7 @@ fn a_host_field_has_no_zone() {
     let port = listener.local_addr().unwrap().port();
     let liar = Liar::on(listener, |stream| stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap());
     let zoned = SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, LOOPBACK_INTERFACE);
-    let error = Probe::new(zoned.into()).timeout(PATIENCE).run().unwrap_err();
+    let error = Probe::new(zoned.into()).timeout(TEST_TIMEOUT).run().unwrap_err();
     // The message still names the interface.
     assert_eq!(error.to_string(), format!("http://[::1%1]:{port}/health: status 503 No"));
     let request = liar.thread.join().unwrap();
@@ -373,14 +373,14 @@ fn an_endless_answer_is_cut_off() {
             stream.write_all(start.as_bytes()).unwrap();
             endless(stream, more.repeat(1000).as_bytes());
         });
-        assert_eq!(liar.ask(PATIENCE).unwrap_err().kind().to_string(), expected, "{start:?} {more:?}");
+        assert_eq!(liar.ask(TEST_TIMEOUT).unwrap_err().kind().to_string(), expected, "{start:?} {more:?}");
     }
     // A 200 is a success as soon as its head has arrived.
     let liar = Liar::new(|stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         endless(stream, &[b'x'; 1000]);
     });
-    liar.ask(PATIENCE).unwrap();
+    liar.ask(TEST_TIMEOUT).unwrap();
 }
 
 #[test]
@@ -438,7 +438,7 @@ fn a_reset_is_an_error() {
         // The head is incomplete, whether the reset destroys the bytes or not.
         let _ = stream.shutdown(std::net::Shutdown::Both);
     });
-    assert!(liar.ask(PATIENCE).is_err());
+    assert!(liar.ask(TEST_TIMEOUT).is_err());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     // Closing with the request unread resets the connection.
@@ -520,7 +520,7 @@ fn random_bytes_get_a_verdict() {
         let mut lie = if below(2) == 0 { b"HTTP/1.1 503 No\r\n".to_vec() } else { Vec::new() };
         (0..below(12)).for_each(|_| lie.extend(pieces[below(pieces.len())]));
         sender.send(lie.clone()).unwrap();
-        match Probe::new(address).timeout(PATIENCE).run() {
+        match Probe::new(address).timeout(TEST_TIMEOUT).run() {
             Ok(()) => assert!(lie.escape_ascii().to_string().contains("HTTP/1.1 200"), "{}", lie.escape_ascii()),
             Err(error) => assert!(!error.to_string().contains(char::is_control), "{error:?}"),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use baton_health::{BoxError, Connector};
 
-use crate::alone::{is_alone, until_all_sleep};
+use crate::alone::{in_own_process, until_all_sleep};
 use crate::client::{Answer, Client, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
 
@@ -58,7 +58,7 @@ fn is_told_that_there_are_too_many(address: SocketAddr, path: &str, reason: &str
 
 #[test]
 fn two_hundred_clients_waiting_for_health_do_not_block_ready_and_live() {
-    if !is_alone("quotas::two_hundred_clients_waiting_for_health_do_not_block_ready_and_live") {
+    if !in_own_process("quotas::two_hundred_clients_waiting_for_health_do_not_block_ready_and_live") {
         return;
     }
     for own_ready in [false, true] {
@@ -91,7 +91,7 @@ fn two_hundred_clients_waiting_for_health_do_not_block_ready_and_live() {
 
 #[test]
 fn many_clients_in_a_hung_ready_do_not_block_health_and_live() {
-    if !is_alone("quotas::many_clients_in_a_hung_ready_do_not_block_health_and_live") {
+    if !in_own_process("quotas::many_clients_in_a_hung_ready_do_not_block_health_and_live") {
         return;
     }
     let gate = Gate::new();
@@ -121,7 +121,7 @@ fn many_clients_in_a_hung_ready_do_not_block_health_and_live() {
 
 #[test]
 fn many_clients_in_both_hung_checks_do_not_block_live() {
-    if !is_alone("quotas::many_clients_in_both_hung_checks_do_not_block_live") {
+    if !in_own_process("quotas::many_clients_in_both_hung_checks_do_not_block_live") {
         return;
     }
     let gate = Gate::new();

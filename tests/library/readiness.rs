@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::alone::{is_alone, until_all_sleep};
+use crate::alone::{in_own_process, until_all_sleep};
 use crate::client::{Client, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
 
@@ -33,13 +33,13 @@ fn a_change_of_readiness_is_an_event_and_a_request_is_not() {
         }
     }
     let reasons = ["ready", "not ready: warming up", "ready", "not ready: ready panicked: it went wrong"];
-    assert_eq!(server.readiness(), reasons);
-    assert_eq!(server.events(), ["healthy"], "readiness causes no event about health");
+    assert_eq!(server.wait_for_readiness(reasons.len()), reasons);
+    assert_eq!(server.wait_for_events(1), ["healthy"], "readiness causes no event about health");
 }
 
 #[test]
 fn a_503_without_asking_the_connector_is_no_event() {
-    if !is_alone("readiness::a_503_without_asking_the_connector_is_no_event") {
+    if !in_own_process("readiness::a_503_without_asking_the_connector_is_no_event") {
         return;
     }
     let server = Server::start(|_| {});
@@ -63,10 +63,10 @@ fn a_503_without_asking_the_connector_is_no_event() {
     gate.open();
     let statuses: Vec<_> = clients.into_iter().map(|client| client.answer().status).collect();
     assert!(statuses.contains(&200), "{statuses:?}");
-    assert_eq!(server.readiness(), ["ready"]);
+    assert_eq!(server.wait_for_readiness(1), ["ready"]);
 
     server.server.refuse_ready();
     let answer = get(address, "/ready");
     assert_eq!(answer.status, 503, "it is about to end: {answer:?}");
-    assert_eq!(server.readiness(), ["ready"], "refuse_ready causes no event about the connector");
+    assert_eq!(server.wait_for_readiness(1), ["ready"], "refuse_ready causes no event about the connector");
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use baton_health::{BoxError, Config, Connector, Event, HealthServer};
 
-use crate::wait::{FOREVER, PATIENCE, until};
+use crate::wait::{FOREVER, TEST_TIMEOUT, until};
 
 type Check = Box<dyn Fn() -> Result<(), BoxError> + Send + Sync>;
 
@@ -59,7 +59,7 @@ impl Gate {
         self.came.fetch_add(1, Ordering::SeqCst);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Bounded, so that a failing test leaves no thread behind.
-        drop(self.opened.wait_timeout_while(open, 10 * PATIENCE, |open| !*open));
+        drop(self.opened.wait_timeout_while(open, 10 * TEST_TIMEOUT, |open| !*open));
     }
 
     pub(crate) fn open(&self) {
@@ -119,6 +119,20 @@ impl Server {
     /// The changes of readiness.
     pub(crate) fn readiness(&self) -> Vec<String> {
         self.readiness.lock().unwrap().clone()
+    }
+
+    /// The changes of readiness, once there are so many. A change is logged after its client has its answer.
+    #[track_caller]
+    pub(crate) fn wait_for_readiness(&self, count: usize) -> Vec<String> {
+        until("changes of readiness", || self.readiness().len() >= count);
+        self.readiness()
+    }
+
+    /// All other events, once there are so many. A change is logged after its client has its answer.
+    #[track_caller]
+    pub(crate) fn wait_for_events(&self, count: usize) -> Vec<String> {
+        until("events", || self.events().len() >= count);
+        self.events()
     }
 
     /// All other events, except for the first, which tells the address.

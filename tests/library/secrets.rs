@@ -54,7 +54,7 @@ fn only_clients_that_use_an_address_or_localhost_get_the_reason() {
             assert_eq!(answer.body.contains("s3cret"), told, "{head:?}");
         }
     }
-    assert_eq!(server.events(), [format!("unhealthy reason={SECRET}")]);
+    assert_eq!(server.wait_for_events(1), [format!("unhealthy reason={SECRET}")]);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_reason_is_bounded_and_whole_in_the_log() {
         let server = failing(&*text);
         let answer = get(server.address(), "/health");
         assert_eq!(answer.at(REASON).as_deref(), Some(&*shown));
-        assert_eq!(server.events(), [format!("unhealthy reason={text}")]);
+        assert_eq!(server.wait_for_events(1), [format!("unhealthy reason={text}")]);
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use baton_health::{Config, Endpoint, HealthServer, Probe, ProbeErrorKind};
 
-use crate::alone::{is_alone, threads_named};
+use crate::alone::{in_own_process, threads_named};
 use crate::client::{Client, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
-use crate::wait::{PATIENCE, until};
+use crate::wait::{TEST_TIMEOUT, until};
 
 const HALF_A_HEAD: &str = "GET /live HTTP/1.1\r\nHo";
 
@@ -27,23 +27,23 @@ fn is_refused(address: SocketAddr) {
 #[track_caller]
 fn until_refused(address: SocketAddr) {
     let mut last = None;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while last != Some(ErrorKind::ConnectionRefused) {
         assert!(Instant::now() < deadline, "connections are not refused: the last one ended in {last:?}");
-        last = TcpStream::connect_timeout(&address, PATIENCE / 60).err().map(|error| error.kind());
+        last = TcpStream::connect_timeout(&address, TEST_TIMEOUT / 60).err().map(|error| error.kind());
         thread::yield_now();
     }
 }
 
 /// Longer than anything here should take, and short enough to end a failing test.
-const LONG: Duration = PATIENCE.saturating_mul(2);
+const LONG: Duration = TEST_TIMEOUT.saturating_mul(2);
 
 /// Drains the server, and fails if that takes as long as one of the configured timeouts.
 #[track_caller]
 fn drain_soon(server: &HealthServer) {
     let start = Instant::now();
     server.drain();
-    assert!(start.elapsed() < PATIENCE, "drain took {:?}", start.elapsed());
+    assert!(start.elapsed() < TEST_TIMEOUT, "drain took {:?}", start.elapsed());
 }
 
 fn gated(gate: &Arc<Gate>) -> Arc<Scripted> {
@@ -56,7 +56,7 @@ fn gated(gate: &Arc<Gate>) -> Arc<Scripted> {
 
 #[test]
 fn a_drained_server_leaves_no_threads() {
-    if !is_alone("shutdown::a_drained_server_leaves_no_threads") {
+    if !in_own_process("shutdown::a_drained_server_leaves_no_threads") {
         return;
     }
     for _ in 0..20 {
@@ -139,7 +139,7 @@ fn a_client_that_does_not_close_after_a_late_answer_does_not_delay_the_end() {
         // Wait longer than the drain waits for connections that are idle when it begins.
         assert!(client.0.set_read_timeout(Some(Duration::from_secs(1))).is_ok());
         assert_eq!((&client.0).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        client.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.0.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         gate.open();
         draining.join().unwrap();
     });
@@ -217,7 +217,7 @@ fn under_load_every_answer_is_whole_or_not_begun() {
 
 fn exchange(address: SocketAddr) -> io::Result<String> {
     let client = Client(TcpStream::connect(address)?);
-    client.0.set_read_timeout(Some(PATIENCE))?;
+    client.0.set_read_timeout(Some(TEST_TIMEOUT))?;
     client.send(get_request("/live"))?;
     client.text()
 }

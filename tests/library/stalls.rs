@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use baton_health::{Endpoint, Probe};
 
-use crate::alone::{is_alone, resident_bytes, threads_named, until_all_sleep};
+use crate::alone::{in_own_process, resident_bytes, threads_named, until_all_sleep};
 use crate::client::{Client, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
-use crate::wait::{PATIENCE, until};
+use crate::wait::{TEST_TIMEOUT, until};
 
 pub(crate) const HALF_A_HEAD: &str = "GET /live HTTP/1.1\r\nHo";
 
@@ -59,7 +59,7 @@ fn with_stalled_clients(probes: usize, mut probe: impl FnMut(SocketAddr, Endpoin
         let _done = SetOnDrop(&done);
         wait_for_all.recv().expect("all clients stall");
         let before = resident_bytes();
-        let deadline = Instant::now() + 2 * PATIENCE;
+        let deadline = Instant::now() + 2 * TEST_TIMEOUT;
         for number in 1..=probes {
             assert!(Instant::now() < deadline, "{number} of {probes} probes, and the time is up");
             probed.store(number, Ordering::SeqCst);
@@ -73,14 +73,14 @@ fn with_stalled_clients(probes: usize, mut probe: impl FnMut(SocketAddr, Endpoin
             assert!(after < before + GROWTH, "{before} bytes, then {after}");
         }
     });
-    assert_eq!(server.events(), ["healthy"], "stalled clients cause no event");
+    assert_eq!(server.wait_for_events(1), ["healthy"], "stalled clients cause no event");
 }
 
 #[test]
 fn every_probe_is_answered_while_500_stalled_clients_keep_reconnecting() {
-    if is_alone("stalls::every_probe_is_answered_while_500_stalled_clients_keep_reconnecting") {
+    if in_own_process("stalls::every_probe_is_answered_while_500_stalled_clients_keep_reconnecting") {
         with_stalled_clients(2000, |address, endpoint| {
-            Probe::new(address).endpoint(endpoint).timeout(PATIENCE).run().unwrap_or_else(|error| panic!("{error}"));
+            Probe::new(address).endpoint(endpoint).timeout(TEST_TIMEOUT).run().unwrap_or_else(|error| panic!("{error}"));
         });
     }
 }
@@ -136,7 +136,7 @@ fn no_connection_outlives_its_deadline() {
 #[test]
 fn the_oldest_idle_connection_is_evicted_first() {
     const ACCEPTORS: usize = 2;
-    if !is_alone("stalls::the_oldest_idle_connection_is_evicted_first") {
+    if !in_own_process("stalls::the_oldest_idle_connection_is_evicted_first") {
         return;
     }
     let server = Server::with(healthy(), |config| config.max_connections = 8);
@@ -239,5 +239,5 @@ fn clients_that_reset_or_vanish_cost_nothing() {
         drop(Client::connect(address));
     }
     assert_eq!(get(address, "/health").status, 200);
-    assert_eq!(server.events(), ["healthy"]);
+    assert_eq!(server.wait_for_events(1), ["healthy"]);
 }

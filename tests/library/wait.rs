@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// How long a test waits before it fails. It is long, since machines may be slow, loaded or emulated, and
 /// only a failing test waits the whole time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A limit that no test reaches. A server that waits for it fails the test.
 pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
@@ -15,7 +15,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 /// Repeats `attempt` until it returns true.
 #[track_caller]
 pub(crate) fn until(what: &str, mut attempt: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !attempt() {
         assert!(Instant::now() < deadline, "timed out waiting for {what}");
         thread::sleep(BETWEEN_LOOKS);
