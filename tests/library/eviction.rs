@@ -13,6 +13,7 @@ use crate::alone::in_own_process;
 use crate::client::{Client, get_request};
 use crate::scripted::{Scripted, Server};
 use crate::stalls::{HALF_A_HEAD, SetOnDrop};
+use crate::wait::TEST_TIMEOUT;
 
 /// Runs `work` while busy loops take most of the processors' time.
 fn beside_busy_loops(work: impl FnOnce()) {
@@ -93,8 +94,6 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
         return;
     }
     const PROBES: usize = 500;
-    // The default of Kubernetes. A connect whose first packet was dropped takes longer.
-    const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
     const FLOODERS: usize = 3;
     const HELD: usize = 160;
     const PLACES: usize = 256;
@@ -138,7 +137,7 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
         let mut lost = Vec::new();
         for number in 1..=PROBES {
             probe.store(number, Ordering::SeqCst);
-            if let Err(error) = Probe::new(address).endpoint(Endpoint::ALL[number % 3]).timeout(PROBE_TIMEOUT).run() {
+            if let Err(error) = Probe::new(address).endpoint(Endpoint::ALL[number % 3]).timeout(TEST_TIMEOUT).run() {
                 lost.push(error.to_string());
             }
         }
