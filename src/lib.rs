@@ -1,7 +1,8 @@
-//! HTTP health checks for Baton connectors: a server with `/health`, `/ready` and `/live`, and a probe
-//! that asks it, for images that contain only the connector.
+//! Health checks for Baton connectors, in the connector's own binary: an HTTP server with `/health`, `/ready` and
+//! `/live`, and a probe that asks it, for images that hold nothing but the connector.
 //!
-//! An author implements [`Connector`] and hands it to [`App`], and that is the whole program:
+//! A connector is a daemon that syncs users and permissions out of another system. Its author implements
+//! [`Connector`] and hands it to [`App`], and that is the whole program:
 //!
 //! ```no_run
 //! use baton_health::{App, BoxError, Connector, Setting, Stop};
@@ -9,7 +10,8 @@
 //! use std::process::ExitCode;
 //! use std::time::Duration;
 //!
-//! const ADDRESS: Setting<String> = Setting::text("address", "HOST:PORT").help("Where the directory is");
+//! const ADDRESS: Setting<String> =
+//!     Setting::text("address", "HOST:PORT").help("Where the directory is");
 //!
 //! struct Directory { address: String }
 //!
@@ -32,19 +34,41 @@
 //! }
 //! ```
 //!
-//! [`App::run`] reads the command line and the environment, starts the server if `--health-check`
-//! asks for it, builds the connector, lets it work until SIGTERM, SIGINT or SIGHUP, and turns all that
-//! into an exit code. `baton-directory health-check` asks a running one how it is.
+//! Run as `baton-directory --address=here:636 --health-check`, it does this, in this order:
 //!
-//! A program that has a command line of its own uses [`HealthServer`] and [`Probe`] instead; with
-//! `default-features = false` that needs no other package.
+//! 1. [`App::run`] reads flags and variables. A [`Setting`] is a constant that knows its type, so
+//!    [`Settings::get`] returns a `String` here. If a setting is missing or wrong, the program says so in one line
+//!    and exits with 1.
+//! 2. It listens on `127.0.0.1:8081`. From now on `/live` answers 200.
+//! 3. It calls the closure, which builds the connector and may take its time. When the closure has returned,
+//!    `/ready` answers 200. If it fails, the program logs the error and exits with 1.
+//! 4. It calls [`serve`](Connector::serve), the connector's own work. A request to `/health` calls
+//!    [`validate`](Connector::validate) meanwhile, on a thread of its own. An error is a 503 with the
+//!    error's text.
+//! 5. On SIGTERM, SIGINT or SIGHUP, `/ready` turns 503 and [`Stop`] is requested. `serve` returns, answers under way
+//!    are delivered, and the program exits with 0.
+//!
+//! `baton-directory health-check` asks a running one, prints `healthy` and exits with 0, or says why not and exits
+//! with 1.
+//!
+//! # Where to go on
+//!
+//! | for | read |
+//! |---|---|
+//! | settings, which endpoint for which probe, engines, logs, limits | [operating](guide::operating) |
+//! | server and probe in a program with its own command line, or beside an async runtime | [embedding](guide::embedding) |
+//! | tests of a connector | [testing](guide::testing) |
+//! | one static file for a scratch image | [static builds](guide::static_builds) |
+//!
+//! The feature `cli` is on by default and brings [`App`]. With `default-features = false` there are [`HealthServer`] and
+//! [`Probe`], and no other package.
 //!
 //! # The three endpoints
 //!
 //! | endpoint | asks | 200 | 503 |
 //! |---|---|---|---|
-//! | `/health` | [`Connector::validate`] | it returned `Ok` | it returned an error, panicked, or takes too long; no connector yet |
-//! | `/ready` | [`Connector::ready`] | there is a connector, and it says so | there is none yet, it says no, or the process is about to end |
+//! | `/health` | [`validate`](Connector::validate) | it returned `Ok` | it returned an error, panicked, or takes too long; no connector yet |
+//! | `/ready` | [`ready`](Connector::ready) | there is a connector, and it says so | there is none yet, it says no, or the process is about to end |
 //! | `/live` | nothing | always | never |
 //!
 //! # Threads and limits
@@ -71,15 +95,6 @@
 //!
 //! A panic in `validate` or `ready` is a 503. A panic in `serve` or while connecting ends the program with
 //! exit code 1. In a program built with `panic = "abort"` every panic ends it.
-//!
-//! # Beside an async runtime
-//!
-//! This library blocks, on threads of its own, and needs no runtime. A connector that has a runtime keeps
-//! a handle to it. In `validate` it calls `self.runtime.block_on(self.client.whoami())`, which is allowed
-//! since `validate` never runs on a thread of the runtime. In `serve` it blocks on its main task in the same
-//! way. A blocking task of the runtime waits on a clone of [`Stop`] and tells the main task to end. `Stop` is
-//! also requested when `serve` returns early, so that blocking task always ends. A whole program is in
-//! `examples/async_runtime.rs`.
 //!
 //! # The way of a request
 //!
@@ -145,6 +160,7 @@
 //! deadline             sync
 //! sync                 -
 //! text                 -
+//! guide                -
 //! ```
 
 #![cfg_attr(not(feature = "cli"), allow(rustdoc::broken_intra_doc_links, reason = "App is part of that feature"))]
@@ -174,6 +190,9 @@ mod text;
 #[cfg(feature = "cli")]
 mod cli;
 
+#[cfg(doc)]
+pub mod guide;
+
 pub use address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 pub use config::{Config, DEFAULT_PROBE_TIMEOUT};
 pub use connector::{BoxError, Connector, explain};
@@ -192,7 +211,7 @@ pub use cli::{App, Secret, Setting, Settings, UsageError, Value};
 #[doc(hidden)]
 pub mod fuzzing;
 
-/// Compiles the README's code as a test.
+/// Compiles the README's code as a test. `guide` does that for the pages in `docs/`.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

@@ -155,6 +155,21 @@ fn every_command_and_variable_in_the_examples_is_accepted() {
 }
 
 #[test]
+fn every_command_and_variable_in_the_readme_is_accepted() {
+    let text = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    for (format, name) in [("dockerfile", "Dockerfile"), ("yaml", "readme.yaml")] {
+        let block = text.split(&format!("```{format}\n")).nth(1).unwrap_or_else(|| panic!("no {format}"));
+        let asked = Asked::from(name, block.split("```").next().unwrap()).unwrap();
+        assert!(asked.commands.iter().any(|command| command.first().is_some_and(|first| first == "health-check")), "{asked:?}");
+        for command in all_commands(&asked) {
+            if let Err(said) = try_out(&asked, &command) {
+                panic!("README.md, {format}: {command:?} with {:?}: {said}", asked.variables);
+            }
+        }
+    }
+}
+
+#[test]
 fn each_format_is_read() {
     let asked = |name: &str, text: &str| Asked::from(name, text).unwrap();
     let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();

@@ -263,7 +263,7 @@ fn the_license_is_the_one_that_is_named() {
 
 /// Rows of the Markdown tables under a heading, cells trimmed and without backticks.
 fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
-    let section = text.split(heading).nth(1).unwrap_or_else(|| panic!("no {heading:?} in README.md"));
+    let section = text.split(heading).nth(1).unwrap_or_else(|| panic!("no {heading:?}"));
     let section = section.split("\n## ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")).skip(1);
     rows.map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('`', "")).collect()).collect()
@@ -271,7 +271,7 @@ fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
 
 #[test]
 #[cfg(feature = "cli")]
-fn the_readmes_settings_are_those_of_the_program() {
+fn the_documented_settings_are_those_of_the_program() {
     use std::process::Command;
     let output = Command::new(env!("CARGO_BIN_EXE_baton-passwd")).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
@@ -284,8 +284,53 @@ fn the_readmes_settings_are_those_of_the_program() {
         let default = pair[1].split("[default: ").nth(1).unwrap().trim_end_matches(']').to_owned();
         documented.insert((flag, names.next().unwrap_or("").to_owned(), default));
     }
-    let rows = table(&read("README.md"), "\n## Settings\n");
-    let variable = |cell: &str| if cell == "none" { String::new() } else { cell.to_owned() };
-    let told: BTreeSet<_> = rows.into_iter().map(|row| (row[0].clone(), variable(&row[1]), row[2].clone())).collect();
-    assert_eq!(told, documented, "left: README.md; right: --help");
+    let rows = table(&read("docs/operating.md"), "\n## Settings\n");
+    let names =
+        |cell: &str| cell.split_once("<br>").map_or((cell.into(), "".into()), |(flag, variable)| (flag.into(), variable.into()));
+    let told: BTreeSet<(String, String, String)> = rows
+        .into_iter()
+        .map(|row| {
+            let (flag, variable) = names(&row[0]);
+            (flag, variable, row[1].clone())
+        })
+        .collect();
+    assert_eq!(told, documented, "left: docs/operating.md; right: --help");
+}
+
+#[test]
+fn the_readmes_endpoints_are_those_of_the_code() {
+    use baton_health::Endpoint;
+    let rows = table(&read("README.md"), "\n### The endpoints\n");
+    assert_eq!(rows.len(), Endpoint::ALL.len());
+    for endpoint in Endpoint::ALL {
+        let row = rows.iter().find(|row| row[0] == endpoint.path()).unwrap_or_else(|| panic!("no row for {}", endpoint.path()));
+        assert_eq!(row[2], endpoint.ok_status());
+        let fails = if endpoint == Endpoint::Live { "never" } else { endpoint.failed_status() };
+        assert_eq!(row[3].split(':').next(), Some(fails));
+    }
+}
+
+#[test]
+fn the_readmes_costs_are_the_measured_ones() {
+    // `cargo bench` keeps what it measured, and draws it.
+    let kept = read("benches/figures.txt");
+    let drawn = read("docs/cost.svg");
+    let rows = table(&read("README.md"), "\n## What it costs\n");
+    for (panel, name) in [
+        ("size", "Size of the program"),
+        ("memory", "Memory of the daemon at rest"),
+        ("probe-memory", "Memory of a probe"),
+        ("probe-cpu", "Processor time of a probe"),
+        ("requests", "Requests per second"),
+    ] {
+        let row = rows.iter().find(|row| row[0].starts_with(name)).unwrap_or_else(|| panic!("no row {name:?} in README.md"));
+        for (build, cell) in [("static", &row[1]), ("smallest", &row[2])] {
+            let line = format!("{panel}\t{build}\t");
+            let value = kept.lines().find_map(|kept| kept.strip_prefix(&line)).unwrap_or_else(|| panic!("no {line:?}"));
+            let value: f64 = value.parse().unwrap();
+            let shown = if matches!(panel, "probe-cpu" | "requests") { format!("{value:.2}") } else { format!("{value:.0} kB") };
+            assert_eq!(cell.split(", ").next(), Some(&*shown), "README.md, {name}, of the {build} build");
+            assert!(drawn.contains(&format!(">{shown}</text>")), "docs/cost.svg has no {shown}, {name} of the {build} build");
+        }
+    }
 }
