@@ -4,7 +4,14 @@
 //! at rest, under load and with stalled clients. Runs on Linux, on loopback only, in about a minute;
 //! `cargo bench --bench cost -- --quick` takes a quarter of that. What is missing on the machine is left out, and
 //! named at the end.
+//!
+//! A whole run also keeps the figures of the README in `benches/figures.txt` and draws `docs/cost.svg` from them;
+//! `cargo bench --bench cost -- --draw` only draws.
 
+#[cfg(target_os = "linux")]
+mod drawing;
+#[cfg(target_os = "linux")]
+mod figures;
 #[cfg(target_os = "linux")]
 mod peers;
 #[cfg(target_os = "linux")]
@@ -23,6 +30,9 @@ fn main() {
 
 #[cfg(target_os = "linux")]
 fn main() {
+    if std::env::args().any(|argument| argument == "--draw") {
+        return figures::draw();
+    }
     let quick = std::env::args().any(|argument| argument == "--quick");
     let mut skipped = Vec::new();
     let builds = builds(&mut skipped);
@@ -34,6 +44,8 @@ fn main() {
 
     println!("\n## Sizes");
     stats::table(&["build", "bytes"], builds.iter().map(|build| vec![build.name.into(), build.bytes.to_string()]));
+    builds.iter().for_each(|build| figures::add(figures::Panel::Size, build.name, build.bytes as f64 / 1000.0));
+    figures::add_sizes_of_others();
     probe::run(&builds, &scratch, quick, &mut skipped);
     server::run(&builds, &scratch, quick, &mut skipped);
 
@@ -42,6 +54,9 @@ fn main() {
         println!("Left out: {what}");
     }
     let _ = std::fs::remove_dir_all(&scratch);
+    if !quick {
+        figures::keep();
+    }
 }
 
 /// One way this program was built.

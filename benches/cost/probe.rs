@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
+use crate::figures::{self, Panel};
 use crate::process::{self, PATIENCE, Running, daemon, is_there, memory, run_once, wait};
 use crate::stats::{median, paired, ratio, spread, table};
 use crate::{Build, peers};
@@ -59,6 +60,7 @@ pub(crate) fn run(builds: &[Build], scratch: &Path, quick: bool, skipped: &mut V
         &head,
         subjects.iter().map(|subject| {
             let (cpu, wall) = (ratio(paired(&subject.cpu, &first.cpu)), ratio(paired(&subject.wall, &first.wall)));
+            figures::add(Panel::Probe, &subject.name, paired(&subject.cpu, &first.cpu));
             vec![subject.name.clone(), spread(&subject.cpu), cpu, spread(&subject.wall), wall]
         }),
     );
@@ -68,11 +70,21 @@ pub(crate) fn run(builds: &[Build], scratch: &Path, quick: bool, skipped: &mut V
         skipped.push("system calls (strace is not installed)".into());
     }
     let calls = |build: &Build| system_calls(&mut ours(build, address), scratch).map_or("?".into(), |count| count.to_string());
-    let kilobytes = |build: &Build| waiting_memory(build).map_or("?".into(), |kilobytes| format!("{kilobytes:.0}"));
-    table(
-        &["probe", "system calls", "memory kB"],
-        builds.iter().map(|build| vec![build.name.into(), calls(build), kilobytes(build)]),
-    );
+    let kilobytes = |name: &str, command: &dyn Fn(SocketAddr) -> Option<Command>| match waiting_memory(command) {
+        Some(kilobytes) => {
+            figures::add(Panel::ProbeMemory, name, kilobytes);
+            format!("{kilobytes:.0}")
+        }
+        None => "?".into(),
+    };
+    let own = builds
+        .iter()
+        .map(|build| vec![build.name.into(), calls(build), kilobytes(build.name, &|address| Some(ours(build, address)))]);
+    let others = peers::probes(address, &mut Vec::new()).into_iter().map(|(name, _)| {
+        let command = |address| peers::probes(address, &mut Vec::new()).into_iter().find(|(other, _)| *other == name);
+        vec![name.into(), "-".into(), kilobytes(name, &|address| Some(command(address)?.1))]
+    });
+    table(&["probe", "system calls", "memory kB"], own.chain(others));
 }
 
 fn ours(build: &Build, address: SocketAddr) -> Command {
@@ -91,12 +103,12 @@ fn system_calls(probe: &mut Command, scratch: &Path) -> Option<usize> {
 }
 
 /// The resident memory of a probe that has asked and waits for its answer: nearly all it ever takes.
-fn waiting_memory(build: &Build) -> Option<f64> {
+fn waiting_memory(command: &dyn Fn(SocketAddr) -> Option<Command>) -> Option<f64> {
     let silent = TcpListener::bind(("127.0.0.1", 0)).ok()?;
     let address = silent.local_addr().ok()?;
     let mut samples = Vec::new();
     for _ in 0..5 {
-        let probe = Running::start(&mut ours(build, address))?;
+        let probe = Running::start(&mut command(address)?)?;
         let (mut stream, _) = silent.accept().ok()?;
         stream.set_read_timeout(Some(process::PATIENCE)).ok()?;
         std::io::Read::read(&mut stream, &mut [0; 1024]).ok()?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -137,7 +137,12 @@ pub(crate) fn run_once(command: &mut Command) -> Option<(f64, f64)> {
     (over && success).then_some((wall.as_secs_f64() * 1e6, cpu))
 }
 
+/// Where a program is, if it is there to be run.
+pub(crate) fn found(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
 /// Whether such a program is there to be run.
 pub(crate) fn is_there(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
+    found(program).is_some()
 }

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
+use crate::figures::{self, Panel};
 use crate::process::{PATIENCE, Running, ask, cpu_ms, daemon, family, is_there, memory, signal, wait};
 use crate::stats::{median, paired, quantile, ratio, spread, table};
 use crate::{Build, peers};
@@ -47,6 +48,8 @@ pub(crate) fn run(builds: &[Build], scratch: &Path, quick: bool, skipped: &mut V
         &["server", "us (p10-p90)", "ratio", "p99 us", "CPU us", "ratio", "requests/s (p10-p90)", "ratio"],
         subjects.iter().map(|subject| {
             let requests = subject.latency.len() as f64;
+            figures::add(Panel::Memory, subject.name, subject.at_rest.0 as f64);
+            figures::add(Panel::Requests, subject.name, paired(&subject.throughput, &first.throughput));
             vec![
                 subject.name.into(),
                 spread(&subject.latency),
