@@ -5,10 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::text::push_digits;
 
-/// The address the server listens on, and the probe asks, unless told otherwise.
+/// The address that the server listens on, and the probe asks, unless told otherwise: `127.0.0.1`.
 pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The port the server listens on, and the probe asks, unless told otherwise.
+/// The port that the server listens on, and the probe asks, unless told otherwise: 8081.
+///
+/// ```
+/// use baton_health::{DEFAULT_ADDRESS, DEFAULT_PORT, Probe};
+///
+/// let probe = Probe::new((DEFAULT_ADDRESS, DEFAULT_PORT).into());
+/// assert_eq!(probe.get_address().to_string(), "127.0.0.1:8081");
+/// ```
 pub const DEFAULT_PORT: u16 = 8081;
 
 /// Parses an IP address, with or without brackets, or `localhost`. These need no resolver.

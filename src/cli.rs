@@ -85,7 +85,7 @@ impl App {
         self
     }
 
-    /// Declares a setting of the connector's own.
+    /// Declares a setting of the connector's own. `--help` lists them in this order.
     pub fn setting<T>(mut self, setting: &Setting<T>) -> App {
         self.declare(&setting.row);
         self
@@ -96,8 +96,16 @@ impl App {
         self.settings.push(*row);
     }
 
-    /// Other limits, another default address, or another place for events than `Config::default()`.
-    /// The address is what `--health-check-port` and `--health-check-bind-address` default to.
+    /// Sets the limits, where events go, and the defaults of `--health-check-port` and `--health-check-bind-address`.
+    /// Default is [`Config::default()`].
+    ///
+    /// ```
+    /// # use baton_health::{App, Config};
+    /// # use std::time::Duration;
+    /// let mut config = Config::default();
+    /// config.validate_timeout = Duration::from_secs(10);
+    /// let app = App::new("baton-upstream", "1").config(config);
+    /// ```
     pub fn config(mut self, config: Config) -> App {
         self.config = config;
         self
@@ -121,7 +129,7 @@ impl App {
     ///
     /// # Panics
     ///
-    /// When the settings contradict each other, as [`try_parse_from`](App::try_parse_from) says.
+    /// If the settings contradict each other, as [`try_parse_from`](App::try_parse_from) says.
     #[track_caller]
     pub fn run<C, F>(self, connect: F) -> ExitCode
     where
@@ -187,7 +195,7 @@ impl App {
     ///
     /// # Panics
     ///
-    /// When the settings contradict each other: a name, letter or variable that is taken, or a default
+    /// If the settings contradict each other: a name, letter or variable that is taken, or a default
     /// that is not allowed. So a test that calls this checks the declarations.
     #[track_caller]
     pub fn try_parse_from<I>(&self, arguments: I, variables: &[(&str, &str)]) -> Result<Settings, UsageError>
@@ -279,7 +287,15 @@ fn cannot_print(error: &io::Error) -> String {
     ["cannot write to standard output: ", &error.to_string()].concat()
 }
 
-/// Why a command line or an environment does not run the connector: the line that the program would show.
+/// Why a command line or an environment does not run the connector: the line that the program would show, without
+/// the program's name. [`App::try_parse_from`] returns it.
+///
+/// ```
+/// use baton_health::App;
+///
+/// let error = App::new("baton-directory", "1").try_parse_from(["--dry-run"], &[]).unwrap_err();
+/// assert_eq!(error.to_string(), "unknown flag --dry-run (see --help)");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError(String);
 

@@ -10,18 +10,21 @@ use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 use crate::event::Event;
 use crate::log;
 
-/// How long a probe may take, from before it connects until it has the whole answer.
+/// How long a probe may take unless told otherwise, from before it connects until it has the answer's head: 5 s.
 pub const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a server listens, and its limits. `Config::default()` has the documented defaults.
 ///
 /// ```
 /// use baton_health::Config;
+/// use std::sync::Arc;
 /// use std::time::Duration;
 ///
 /// let mut config = Config::default();
-/// config.validate_timeout = Duration::from_secs(10);
 /// assert_eq!(config.address.to_string(), "127.0.0.1:8081");
+/// config.address.set_port(9090);
+/// config.validate_timeout = Duration::from_secs(10);
+/// config.on_event = Arc::new(|event| println!("{event}"));
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]

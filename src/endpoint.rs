@@ -5,7 +5,16 @@
 /// ` after 4521 ms`, and the probe removes that again.
 pub(crate) const OVERDUE: &str = "validation has not finished";
 
-/// A check that a client can ask for.
+/// A check that a client can ask for. Default is [`Health`](Endpoint::Health).
+///
+/// ```
+/// use baton_health::Endpoint;
+///
+/// assert_eq!(Endpoint::from_name("ready"), Some(Endpoint::Ready));
+/// assert_eq!(Endpoint::Ready.path(), "/ready");
+/// assert_eq!((Endpoint::Ready.ok_status(), Endpoint::Ready.failed_status()), ("ready", "not_ready"));
+/// assert_eq!(Endpoint::ALL.map(Endpoint::name), ["health", "ready", "live"]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `/health`: does the connector's `validate` succeed? For alarms and readiness of the whole chain.

@@ -27,7 +27,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Makes the request: every wait on any clone ends, now and later.
+    /// Makes the request: every wait on any clone ends, now and later. Further calls change nothing.
     pub fn request(&self) {
         let (requested, changed) = &*self.shared;
         *requested.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -41,7 +41,17 @@ impl Stop {
         drop(changed.wait_while(guard, |requested| !*requested));
     }
 
-    /// Waits until the request comes, for `timeout` at most. Returns whether it came.
+    /// Waits until the request comes, for `timeout` at most. Returns whether it came. After the request it returns at
+    /// once.
+    ///
+    /// ```
+    /// # use baton_health::Stop;
+    /// # use std::time::Duration;
+    /// let stop = Stop::default();
+    /// assert!(!stop.wait_for(Duration::ZERO));
+    /// stop.request();
+    /// assert!(stop.wait_for(Duration::from_secs(60)));
+    /// ```
     #[must_use = "false means that the time is up and the work goes on"]
     pub fn wait_for(&self, timeout: Duration) -> bool {
         let (requested, changed) = &*self.shared;

@@ -23,7 +23,7 @@ impl Found {
 }
 
 /// A type that a [`Setting`](crate::Setting) can have: `String`, `u64`, `bool`, `&'static str`,
-/// [`Duration`], [`PathBuf`], `Vec<String>`, [`Secret`], or an `Option` of one.
+/// [`Duration`], [`PathBuf`], `Vec<String>`, [`Secret`], or an `Option` of one. It cannot be implemented for other types.
 pub trait Value: Read {}
 
 impl<T: Read> Value for T {}
@@ -83,7 +83,7 @@ impl<T: Read> Read for Option<T> {
 pub struct Secret(String);
 
 impl Secret {
-    /// The text.
+    /// The text. Hand it to what needs it, and keep it out of logs and errors.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

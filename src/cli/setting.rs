@@ -80,13 +80,21 @@ const fn typed<T>(row: Row) -> Setting<T> {
 }
 
 impl Setting<String> {
-    /// Text. `placeholder` stands for the value in `--help`.
+    /// Text that is not empty. `placeholder` stands for the value in `--help`.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// const DOMAIN: Setting<String> = Setting::text("domain", "HOST").default("example.com");
+    /// let settings = App::new("baton-directory", "1").setting(&DOMAIN).try_parse_from([""; 0], &[])?;
+    /// assert_eq!(settings.get(&DOMAIN), "example.com");
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
     #[track_caller]
     pub const fn text(name: &'static str, placeholder: &'static str) -> Setting<String> {
         typed(Row::new(name, placeholder, Kind::Text, Default::Required))
     }
 
-    /// What it is when it is not given.
+    /// The value if the setting is not given.
     pub const fn default(mut self, text: &'static str) -> Setting<String> {
         self.row.default = Default::Text(text);
         self
@@ -94,7 +102,16 @@ impl Setting<String> {
 }
 
 impl Setting<u64> {
-    /// A whole number.
+    /// A whole number, without a sign or a leading zero. Any that fits, unless [`range`](Setting::range) says less.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// const PAGE_SIZE: Setting<u64> = Setting::number("page-size", "COUNT").range(1..=1000).default(100);
+    /// let app = App::new("baton-directory", "1").setting(&PAGE_SIZE);
+    /// assert_eq!(app.try_parse_from(["--page-size=50"], &[])?.get(&PAGE_SIZE), 50);
+    /// assert!(app.try_parse_from(["--page-size=0"], &[]).is_err());
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
     #[track_caller]
     pub const fn number(name: &'static str, placeholder: &'static str) -> Setting<u64> {
         typed(Row::new(name, placeholder, Kind::Number(0, u64::MAX), Default::Required))
@@ -104,7 +121,7 @@ impl Setting<u64> {
     ///
     /// # Panics
     ///
-    /// When the range is empty or the default is outside of it.
+    /// If the range is empty or the default is outside of it.
     #[track_caller]
     pub const fn range(mut self, range: RangeInclusive<u64>) -> Setting<u64> {
         assert!(*range.start() <= *range.end(), "the range of a setting is empty");
@@ -112,11 +129,11 @@ impl Setting<u64> {
         self.checked()
     }
 
-    /// What it is when it is not given.
+    /// The value if the setting is not given.
     ///
     /// # Panics
     ///
-    /// When it is outside of the range.
+    /// If it is outside of the range.
     #[track_caller]
     pub const fn default(mut self, number: u64) -> Setting<u64> {
         self.row.default = Default::Number(number);
@@ -133,13 +150,23 @@ impl Setting<u64> {
 }
 
 impl Setting<bool> {
-    /// A switch, off by default.
+    /// A switch, off by default. Its variable takes the words that the flag takes after `=`: `true`, `t`, `1`, `false`,
+    /// `f`, `0`, in small letters, in capitals or with one capital at the start.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// const DRY_RUN: Setting<bool> = Setting::switch("dry-run");
+    /// let app = App::new("baton-directory", "1").setting(&DRY_RUN);
+    /// assert!(app.try_parse_from(["--dry-run"], &[])?.get(&DRY_RUN));
+    /// assert!(!app.try_parse_from(["--dry-run=false"], &[("BATON_DRY_RUN", "true")])?.get(&DRY_RUN));
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
     #[track_caller]
     pub const fn switch(name: &'static str) -> Setting<bool> {
         typed(Row::new(name, "", Kind::Switch, Default::Text("false")))
     }
 
-    /// What it is when it is not given.
+    /// The value if the setting is not given.
     pub const fn default(mut self, on: bool) -> Setting<bool> {
         self.row.default = Default::Text(if on { "true" } else { "false" });
         self
@@ -148,12 +175,21 @@ impl Setting<bool> {
 
 impl Setting<&'static str> {
     /// One of these words.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// const MODE: Setting<&str> = Setting::choice("mode", "MODE", &["full", "delta"]).default("full");
+    /// let app = App::new("baton-directory", "1").setting(&MODE);
+    /// assert_eq!(app.try_parse_from(["--mode=delta"], &[])?.get(&MODE), "delta");
+    /// assert!(app.try_parse_from(["--mode=none"], &[]).is_err());
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
     #[track_caller]
     pub const fn choice(name: &'static str, placeholder: &'static str, words: &'static [&'static str]) -> Setting<&'static str> {
         typed(Row::new(name, placeholder, Kind::Choice(words), Default::Required))
     }
 
-    /// What it is when it is not given: one of the words, or [`App`](crate::App) refuses to start.
+    /// The value if the setting is not given: one of the words, or [`App`](crate::App) refuses to start.
     pub const fn default(mut self, word: &'static str) -> Setting<&'static str> {
         self.row.default = Default::Text(word);
         self
@@ -161,7 +197,16 @@ impl Setting<&'static str> {
 }
 
 impl Setting<Duration> {
-    /// A time, to the millisecond.
+    /// A time, to the millisecond: numbers with the units `h`, `m`, `s` and `ms`. A bare number is seconds.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// # use std::time::Duration;
+    /// const INTERVAL: Setting<Duration> = Setting::duration("interval").default(Duration::from_secs(60));
+    /// let app = App::new("baton-directory", "1").setting(&INTERVAL);
+    /// assert_eq!(app.try_parse_from(["--interval=1h30m"], &[])?.get(&INTERVAL), Duration::from_secs(5400));
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
     #[track_caller]
     pub const fn duration(name: &'static str) -> Setting<Duration> {
         typed(Row::new(name, "TIME", Kind::Duration(0, u64::MAX), Default::Required))
@@ -171,7 +216,7 @@ impl Setting<Duration> {
     ///
     /// # Panics
     ///
-    /// When the range is empty or the default is outside of it.
+    /// If the range is empty or the default is outside of it.
     #[track_caller]
     pub const fn range(mut self, range: RangeInclusive<Duration>) -> Setting<Duration> {
         let (least, most) = (range.start().as_millis() as u64, range.end().as_millis() as u64);
@@ -180,11 +225,11 @@ impl Setting<Duration> {
         self.checked()
     }
 
-    /// What it is when it is not given.
+    /// The value if the setting is not given.
     ///
     /// # Panics
     ///
-    /// When it is outside of the range.
+    /// If it is outside of the range.
     #[track_caller]
     pub const fn default(mut self, time: Duration) -> Setting<Duration> {
         self.row.default = Default::Duration(time.as_millis() as u64);
@@ -201,13 +246,22 @@ impl Setting<Duration> {
 }
 
 impl Setting<PathBuf> {
-    /// A path, in any bytes that the system allows.
+    /// A path, in any bytes that the system allows. Whether it exists is for the connector to find out.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// # use std::path::PathBuf;
+    /// const FILE: Setting<PathBuf> = Setting::path("file", "FILE").default("/etc/passwd");
+    /// let settings = App::new("baton-directory", "1").setting(&FILE).try_parse_from([""; 0], &[])?;
+    /// assert!(settings.get(&FILE).is_absolute());
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
     #[track_caller]
     pub const fn path(name: &'static str, placeholder: &'static str) -> Setting<PathBuf> {
         typed(Row::new(name, placeholder, Kind::Path, Default::Required))
     }
 
-    /// What it is when it is not given.
+    /// The value if the setting is not given.
     pub const fn default(mut self, path: &'static str) -> Setting<PathBuf> {
         self.row.default = Default::Text(path);
         self
@@ -215,13 +269,21 @@ impl Setting<PathBuf> {
 }
 
 impl Setting<Vec<String>> {
-    /// A list: `--name=a,b`, or `--name=a --name=b`. Spaces around a part do not count.
+    /// A list: `--name=a,b`, or `--name=a --name=b`. Spaces around a part do not count. Empty by default.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// const GROUPS: Setting<Vec<String>> = Setting::list("groups", "NAMES");
+    /// let app = App::new("baton-directory", "1").setting(&GROUPS);
+    /// assert_eq!(app.try_parse_from(["--groups=a,b", "--groups=c"], &[])?.get(&GROUPS), ["a", "b", "c"]);
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
     #[track_caller]
     pub const fn list(name: &'static str, placeholder: &'static str) -> Setting<Vec<String>> {
         typed(Row::new(name, placeholder, Kind::List, Default::Text("")))
     }
 
-    /// What it is when it is not given.
+    /// The value if the setting is not given.
     pub const fn default(mut self, list: &'static str) -> Setting<Vec<String>> {
         self.row.default = Default::Text(list);
         self
@@ -230,8 +292,9 @@ impl Setting<Vec<String>> {
 
 impl Setting<Secret> {
     /// A secret: from its variable, or from a file that `--name-file` or `BATON_NAME_FILE` names, since
-    /// other users of a machine can read command lines. The file's last newline is no part of it. It is
-    /// in no error message, and its type does not print it.
+    /// other users of a machine can read command lines. Two of these at once are an error. The file may have 64 KiB,
+    /// and its last newline is no part of the secret. The secret is in no error message, and its type does not print
+    /// it: see [`Secret`](crate::Secret).
     #[track_caller]
     pub const fn secret(name: &'static str) -> Setting<Secret> {
         let mut row = Row::new(name, "FILE", Kind::Secret, Default::Required);
@@ -241,25 +304,42 @@ impl Setting<Secret> {
 }
 
 impl<T: Value> Setting<T> {
-    /// Need not be given: its value is an `Option`.
+    /// Makes the value an `Option`, which is `None` if the setting is not given.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// const DOMAIN: Setting<Option<String>> = Setting::text("domain", "HOST").optional();
+    /// let settings = App::new("baton-directory", "1").setting(&DOMAIN).try_parse_from([""; 0], &[])?;
+    /// assert_eq!(settings.get(&DOMAIN), None);
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
     pub const fn optional(mut self) -> Setting<Option<T>> {
         self.row.default = Default::Absent("");
         typed(self.row)
     }
 
-    /// Says what the setting is for, in a few words without a full stop.
+    /// Says in `--help` what the setting is for, in a few words without a full stop. Default is nothing.
     pub const fn help(mut self, help: &'static str) -> Setting<T> {
         self.row.help = help;
         self
     }
 
-    /// A flag of one letter beside the long one.
+    /// Adds a flag of one letter: `-d VALUE` for `short('d')`. `h`, `v` and `V` are taken.
+    ///
+    /// ```
+    /// # use baton_health::{App, Setting};
+    /// const DOMAIN: Setting<String> = Setting::text("domain", "HOST").short('d').variable("DIRECTORY_DOMAIN");
+    /// let app = App::new("baton-directory", "1").setting(&DOMAIN);
+    /// assert_eq!(app.try_parse_from(["-d", "example.com"], &[])?.get(&DOMAIN), "example.com");
+    /// assert_eq!(app.try_parse_from([""; 0], &[("DIRECTORY_DOMAIN", "example.com")])?.get(&DOMAIN), "example.com");
+    /// # Ok::<(), baton_health::UsageError>(())
+    /// ```
     pub const fn short(mut self, letter: char) -> Setting<T> {
         self.row.short = Some(letter);
         self
     }
 
-    /// A variable of its own name, in the place of `BATON_` and the setting's name.
+    /// Reads this variable instead of `BATON_` and the setting's name in capitals.
     pub const fn variable(mut self, name: &'static str) -> Setting<T> {
         self.row.variable = Some(name);
         self

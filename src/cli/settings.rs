@@ -11,10 +11,22 @@ use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT, parse_ip};
 use crate::connector::BoxError;
 use crate::text::escape_for_terminal;
 
-/// What the settings of a running connector are: given by flag or variable, or their defaults.
+/// The values of a connector's settings, from flags, variables or defaults.
 ///
-/// [`App::run`](crate::App::run) hands them to the function that builds the connector;
+/// [`App::run`](crate::App::run) hands them to the function that builds the connector.
 /// [`App::try_parse_from`](crate::App::try_parse_from) makes them for a test.
+///
+/// ```
+/// use baton_health::{App, Setting};
+///
+/// const DOMAIN: Setting<String> = Setting::text("domain", "HOST");
+/// let app = App::new("baton-directory", "1").setting(&DOMAIN);
+/// let settings = app.try_parse_from([""; 0], &[("BATON_DOMAIN", "example.com")])?;
+/// assert_eq!(settings.get(&DOMAIN), "example.com");
+/// assert!(settings.is_given(&DOMAIN));
+/// assert_eq!(settings.origin(&DOMAIN), "BATON_DOMAIN");
+/// # Ok::<(), baton_health::UsageError>(())
+/// ```
 #[derive(Default)]
 pub struct Settings {
     values: Vec<Found>,
@@ -32,7 +44,7 @@ impl Settings {
     ///
     /// # Panics
     ///
-    /// When the setting was not declared to the [`App`](crate::App), or as one of another type.
+    /// If the setting was not declared to the [`App`](crate::App), or as one of another type.
     #[must_use]
     #[track_caller]
     pub fn get<T: Value>(&self, setting: &Setting<T>) -> T {

@@ -14,6 +14,20 @@ use crate::endpoint::Endpoint;
 ///
 /// Its text is always one line without control characters, even if the server sent some. The same failure
 /// has the same text every time.
+///
+/// ```
+/// use baton_health::{Config, Endpoint, HealthServer, Probe, ProbeErrorKind};
+///
+/// let mut config = Config::default();
+/// config.address.set_port(0);
+/// let server = HealthServer::bind(config)?;
+/// let error = Probe::new(server.local_addr()).endpoint(Endpoint::Ready).run().unwrap_err();
+/// match error.kind() {
+///     ProbeErrorKind::Status { code: 503, body, .. } => assert_eq!(body, "failed to get connector client"),
+///     other => panic!("{other}"),
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ProbeError {
     /// The address that the probe connected to, or the configured one if it did not connect.
