@@ -284,14 +284,16 @@ fn the_documented_settings_are_those_of_the_program() {
         let default = pair[1].split("[default: ").nth(1).unwrap().trim_end_matches(']').to_owned();
         documented.insert((flag, names.next().unwrap_or("").to_owned(), default));
     }
-    let rows = table(&read("docs/operating.md"), "\n## Settings\n");
-    let names =
-        |cell: &str| cell.split_once("<br>").map_or((cell.into(), "".into()), |(flag, variable)| (flag.into(), variable.into()));
-    let told: BTreeSet<(String, String, String)> = rows
-        .into_iter()
-        .map(|row| {
-            let (flag, variable) = names(&row[0]);
-            (flag, variable, row[1].clone())
+    // In the docs it is "- `--flag`, `VARIABLE` (default `value`): what for".
+    let page = read("docs/operating.md");
+    let section = page.split("\n## Settings\n").nth(1).expect("a section").split("\n## ").next().unwrap();
+    let told: BTreeSet<(String, String, String)> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("- ")?.split_once(" (default `"))
+        .map(|(names, rest)| {
+            let names = names.replace('`', "");
+            let (flag, variable) = names.split_once(", ").unwrap_or((&names, ""));
+            (flag.into(), variable.into(), rest.split('`').next().unwrap().into())
         })
         .collect();
     assert_eq!(told, documented, "left: docs/operating.md; right: --help");

@@ -32,17 +32,28 @@ use super::secret;
 /// use baton_health::{App, Secret, Setting};
 /// use std::time::Duration;
 ///
-/// const DOMAIN: Setting<String> = Setting::text("domain", "HOST").help("Where the accounts are");
-/// const PAGE_SIZE: Setting<u64> = Setting::number("page-size", "COUNT").range(1..=1000).default(100);
+/// const DOMAIN: Setting<String> =
+///     Setting::text("domain", "HOST").help("Where the accounts are");
+/// const PAGE_SIZE: Setting<u64> =
+///     Setting::number("page-size", "COUNT").range(1..=1000).default(100);
 /// const DRY_RUN: Setting<bool> = Setting::switch("dry-run").help("Change nothing");
-/// const INTERVAL: Setting<Duration> = Setting::duration("interval").default(Duration::from_secs(60));
-/// const TOKEN: Setting<Option<Secret>> = Setting::secret("token").help("What to sign in with").optional();
+/// const INTERVAL: Setting<Duration> =
+///     Setting::duration("interval").default(Duration::from_secs(60));
+/// const TOKEN: Setting<Option<Secret>> =
+///     Setting::secret("token").help("What to sign in with").optional();
 ///
 /// let app = App::new("baton-directory", "1")
-///     .setting(&DOMAIN).setting(&PAGE_SIZE).setting(&DRY_RUN).setting(&INTERVAL).setting(&TOKEN);
-/// let settings = app.try_parse_from(["--domain=example.com", "--interval=5m"], &[("BATON_PAGE_SIZE", "50")])?;
-/// assert_eq!((settings.get(&DOMAIN), settings.get(&PAGE_SIZE)), ("example.com".to_owned(), 50));
-/// assert_eq!((settings.get(&DRY_RUN), settings.get(&INTERVAL)), (false, Duration::from_secs(300)));
+///     .setting(&DOMAIN)
+///     .setting(&PAGE_SIZE)
+///     .setting(&DRY_RUN)
+///     .setting(&INTERVAL)
+///     .setting(&TOKEN);
+/// let flags = ["--domain=example.com", "--interval=5m"];
+/// let settings = app.try_parse_from(flags, &[("BATON_PAGE_SIZE", "50")])?;
+/// assert_eq!(settings.get(&DOMAIN), "example.com");
+/// assert_eq!(settings.get(&PAGE_SIZE), 50);
+/// assert!(!settings.get(&DRY_RUN));
+/// assert_eq!(settings.get(&INTERVAL), Duration::from_secs(300));
 /// assert_eq!(settings.get(&TOKEN), None);
 /// # Ok::<(), baton_health::UsageError>(())
 /// ```
@@ -52,7 +63,8 @@ use super::secret;
 ///
 /// ```compile_fail
 /// # use baton_health::Setting;
-/// const PAGE_SIZE: Setting<u64> = Setting::number("page-size", "COUNT").range(1..=1000).default(0);
+/// const PAGE_SIZE: Setting<u64> =
+///     Setting::number("page-size", "COUNT").range(1..=1000).default(0);
 /// # PAGE_SIZE.help("");
 /// ```
 #[must_use = "a setting has to be declared to the App"]
@@ -84,9 +96,10 @@ impl Setting<String> {
     ///
     /// ```
     /// # use baton_health::{App, Setting};
-    /// const DOMAIN: Setting<String> = Setting::text("domain", "HOST").default("example.com");
-    /// let settings = App::new("baton-directory", "1").setting(&DOMAIN).try_parse_from([""; 0], &[])?;
-    /// assert_eq!(settings.get(&DOMAIN), "example.com");
+    /// const DOMAIN: Setting<String> =
+    ///     Setting::text("domain", "HOST").default("example.com");
+    /// let app = App::new("baton-directory", "1").setting(&DOMAIN);
+    /// assert_eq!(app.try_parse_from([""; 0], &[])?.get(&DOMAIN), "example.com");
     /// # Ok::<(), baton_health::UsageError>(())
     /// ```
     #[track_caller]
@@ -106,7 +119,8 @@ impl Setting<u64> {
     ///
     /// ```
     /// # use baton_health::{App, Setting};
-    /// const PAGE_SIZE: Setting<u64> = Setting::number("page-size", "COUNT").range(1..=1000).default(100);
+    /// const PAGE_SIZE: Setting<u64> =
+    ///     Setting::number("page-size", "COUNT").range(1..=1000).default(100);
     /// let app = App::new("baton-directory", "1").setting(&PAGE_SIZE);
     /// assert_eq!(app.try_parse_from(["--page-size=50"], &[])?.get(&PAGE_SIZE), 50);
     /// assert!(app.try_parse_from(["--page-size=0"], &[]).is_err());
@@ -158,7 +172,8 @@ impl Setting<bool> {
     /// const DRY_RUN: Setting<bool> = Setting::switch("dry-run");
     /// let app = App::new("baton-directory", "1").setting(&DRY_RUN);
     /// assert!(app.try_parse_from(["--dry-run"], &[])?.get(&DRY_RUN));
-    /// assert!(!app.try_parse_from(["--dry-run=false"], &[("BATON_DRY_RUN", "true")])?.get(&DRY_RUN));
+    /// let variables = [("BATON_DRY_RUN", "true")];
+    /// assert!(!app.try_parse_from(["--dry-run=false"], &variables)?.get(&DRY_RUN));
     /// # Ok::<(), baton_health::UsageError>(())
     /// ```
     #[track_caller]
@@ -178,7 +193,8 @@ impl Setting<&'static str> {
     ///
     /// ```
     /// # use baton_health::{App, Setting};
-    /// const MODE: Setting<&str> = Setting::choice("mode", "MODE", &["full", "delta"]).default("full");
+    /// const MODE: Setting<&str> =
+    ///     Setting::choice("mode", "MODE", &["full", "delta"]).default("full");
     /// let app = App::new("baton-directory", "1").setting(&MODE);
     /// assert_eq!(app.try_parse_from(["--mode=delta"], &[])?.get(&MODE), "delta");
     /// assert!(app.try_parse_from(["--mode=none"], &[]).is_err());
@@ -202,9 +218,11 @@ impl Setting<Duration> {
     /// ```
     /// # use baton_health::{App, Setting};
     /// # use std::time::Duration;
-    /// const INTERVAL: Setting<Duration> = Setting::duration("interval").default(Duration::from_secs(60));
+    /// const INTERVAL: Setting<Duration> =
+    ///     Setting::duration("interval").default(Duration::from_secs(60));
     /// let app = App::new("baton-directory", "1").setting(&INTERVAL);
-    /// assert_eq!(app.try_parse_from(["--interval=1h30m"], &[])?.get(&INTERVAL), Duration::from_secs(5400));
+    /// let settings = app.try_parse_from(["--interval=1h30m"], &[])?;
+    /// assert_eq!(settings.get(&INTERVAL), Duration::from_secs(5400));
     /// # Ok::<(), baton_health::UsageError>(())
     /// ```
     #[track_caller]
@@ -252,8 +270,8 @@ impl Setting<PathBuf> {
     /// # use baton_health::{App, Setting};
     /// # use std::path::PathBuf;
     /// const FILE: Setting<PathBuf> = Setting::path("file", "FILE").default("/etc/passwd");
-    /// let settings = App::new("baton-directory", "1").setting(&FILE).try_parse_from([""; 0], &[])?;
-    /// assert!(settings.get(&FILE).is_absolute());
+    /// let app = App::new("baton-directory", "1").setting(&FILE);
+    /// assert!(app.try_parse_from([""; 0], &[])?.get(&FILE).is_absolute());
     /// # Ok::<(), baton_health::UsageError>(())
     /// ```
     #[track_caller]
@@ -275,7 +293,8 @@ impl Setting<Vec<String>> {
     /// # use baton_health::{App, Setting};
     /// const GROUPS: Setting<Vec<String>> = Setting::list("groups", "NAMES");
     /// let app = App::new("baton-directory", "1").setting(&GROUPS);
-    /// assert_eq!(app.try_parse_from(["--groups=a,b", "--groups=c"], &[])?.get(&GROUPS), ["a", "b", "c"]);
+    /// let settings = app.try_parse_from(["--groups=a,b", "--groups=c"], &[])?;
+    /// assert_eq!(settings.get(&GROUPS), ["a", "b", "c"]);
     /// # Ok::<(), baton_health::UsageError>(())
     /// ```
     #[track_caller]
@@ -308,9 +327,10 @@ impl<T: Value> Setting<T> {
     ///
     /// ```
     /// # use baton_health::{App, Setting};
-    /// const DOMAIN: Setting<Option<String>> = Setting::text("domain", "HOST").optional();
-    /// let settings = App::new("baton-directory", "1").setting(&DOMAIN).try_parse_from([""; 0], &[])?;
-    /// assert_eq!(settings.get(&DOMAIN), None);
+    /// const DOMAIN: Setting<Option<String>> =
+    ///     Setting::text("domain", "HOST").optional();
+    /// let app = App::new("baton-directory", "1").setting(&DOMAIN);
+    /// assert_eq!(app.try_parse_from([""; 0], &[])?.get(&DOMAIN), None);
     /// # Ok::<(), baton_health::UsageError>(())
     /// ```
     pub const fn optional(mut self) -> Setting<Option<T>> {
@@ -328,10 +348,13 @@ impl<T: Value> Setting<T> {
     ///
     /// ```
     /// # use baton_health::{App, Setting};
-    /// const DOMAIN: Setting<String> = Setting::text("domain", "HOST").short('d').variable("DIRECTORY_DOMAIN");
+    /// const DOMAIN: Setting<String> =
+    ///     Setting::text("domain", "HOST").short('d').variable("DIRECTORY_DOMAIN");
     /// let app = App::new("baton-directory", "1").setting(&DOMAIN);
-    /// assert_eq!(app.try_parse_from(["-d", "example.com"], &[])?.get(&DOMAIN), "example.com");
-    /// assert_eq!(app.try_parse_from([""; 0], &[("DIRECTORY_DOMAIN", "example.com")])?.get(&DOMAIN), "example.com");
+    /// let settings = app.try_parse_from(["-d", "example.com"], &[])?;
+    /// assert_eq!(settings.get(&DOMAIN), "example.com");
+    /// let settings = app.try_parse_from([""; 0], &[("DIRECTORY_DOMAIN", "example.org")])?;
+    /// assert_eq!(settings.get(&DOMAIN), "example.org");
     /// # Ok::<(), baton_health::UsageError>(())
     /// ```
     pub const fn short(mut self, letter: char) -> Setting<T> {
