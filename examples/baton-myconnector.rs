@@ -170,12 +170,12 @@ fn told(error: io::Error) -> io::Error {
 }
 
 impl Connector for MyConnector {
-    /// Asks upstream, for real: the token may have been revoked since.
+    /// Asks upstream each time: the token may have been revoked since.
     fn validate(&self) -> Result<(), BoxError> {
         self.get("/whoami").map(drop)
     }
 
-    /// Asks nobody: there is something to serve once a sync has worked, and not too long ago.
+    /// Calls nothing upstream: it can serve if a sync has worked, and not too long ago.
     fn ready(&self) -> Result<(), BoxError> {
         match self.synced.lock().unwrap_or_else(PoisonError::into_inner).at {
             None => Err("not synced yet".into()),
@@ -187,7 +187,7 @@ impl Connector for MyConnector {
     fn serve(&self, stop: &Stop) -> Result<(), BoxError> {
         loop {
             if let Err(error) = self.sync() {
-                // It may pass: say so, and try again. Meanwhile /health tells.
+                // It may pass, so this goes on and tries again. Meanwhile /health reports it.
                 log(Level::Warn, "sync failed", &[("reason", &error.to_string())]);
             }
             if stop.wait_for(self.interval) {
