@@ -19,18 +19,19 @@ retry() {
     for try in 1 2 3; do
         "$@" && return 0
         printf 'attempt %s failed: %s\n' "$try" "$*" >&2
-        sleep $((try * 3))
+        [ "$try" = 3 ] || sleep $((try * 3))
     done
     return 1
 }
 
 # once COMMAND...: stages run side by side, but install one after the other.
 once() {
-    local lock
+    local lock code=0
     exec {lock}>/tmp/.baton-health-install
     flock "$lock"
-    "$@" {lock}>&-
+    "$@" {lock}>&- || code=$?
     exec {lock}>&-
+    return "$code"
 }
 
 # deb PACKAGE...: install those Debian packages that are missing.
