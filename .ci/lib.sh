@@ -24,10 +24,11 @@ retry() {
     return 1
 }
 
-# once COMMAND...: stages run side by side, but install one after the other.
+# once WHAT COMMAND...: stages run side by side, but what they install, they install one after the other.
 once() {
     local lock code=0
-    exec {lock}>/tmp/.baton-health-install
+    exec {lock}>"/tmp/.baton-health-installs-$1"
+    shift
     flock "$lock"
     "$@" {lock}>&- || code=$?
     exec {lock}>&-
@@ -35,7 +36,7 @@ once() {
 }
 
 # deb PACKAGE...: install those Debian packages that are missing.
-deb() { once deb_missing "$@"; }
+deb() { once apt deb_missing "$@"; }
 deb_missing() {
     local missing=() name
     for name; do
@@ -62,7 +63,7 @@ python_tools() {
 cargo_tool() {
     local dir=${CARGO_HOME:-$HOME/.cargo}/baton-health-tools/$1-$2
     if [ ! -x "$dir/bin/$1" ]; then
-        once retry cargo install -q --debug --locked --root "$dir" --version "$2" "$1" || outside "cargo install $1"
+        once "$1" retry cargo install -q --debug --locked --root "$dir" --version "$2" "$1" || outside "cargo install $1"
     fi
     PATH=$dir/bin:$PATH
 }
@@ -70,7 +71,7 @@ cargo_tool() {
 # toolchain NAME: installs it when it is missing.
 toolchain() {
     rustup run "$1" rustc --version >/dev/null 2>&1 ||
-        once retry rustup toolchain install "$1" --profile minimal --no-self-update >/dev/null 2>&1
+        once rustup retry rustup toolchain install "$1" --profile minimal --no-self-update >/dev/null 2>&1
 }
 
 # pinned NAME VERSION CHANNEL: sets `chosen` to a toolchain of that version: the one of that name, the one that is called
@@ -86,10 +87,10 @@ pinned() {
 }
 
 # target NAME...: the standard library for those targets, for the toolchain in use.
-target() { once retry rustup target add "$@" >/dev/null 2>&1 || outside "rustup target add $*"; }
+target() { once rustup retry rustup target add "$@" >/dev/null 2>&1 || outside "rustup target add $*"; }
 
 # component NAME...: of the toolchain in use.
-component() { once retry rustup component add "$@" >/dev/null 2>&1 || outside "rustup component add $*"; }
+component() { once rustup retry rustup component add "$@" >/dev/null 2>&1 || outside "rustup component add $*"; }
 
 # with_nightly [COMPONENT...]: sets `nightly` to the pinned one, with these components, for cargo "+$nightly".
 with_nightly() {
