@@ -117,6 +117,7 @@
 //! cli                  cli/command cli/daemon cli/found cli/mistakes cli/row cli/setting cli/settings cli/table config connector deadline endpoint log probe stop sys
 //! cli/allowed          address cli/mistakes cli/row cli/value
 //! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
+//! checks               connector deadline text
 //! probe                address config deadline endpoint http/response limits probe/answer probe/error text
 //! cli/daemon           address cli/settings cli/signal cli/table config connector deadline event limits log server spawn stop
 //! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
@@ -168,6 +169,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 
 mod address;
+mod checks;
 mod config;
 mod connector;
 mod date;
@@ -194,6 +196,7 @@ mod cli;
 pub mod guide;
 
 pub use address::{DEFAULT_ADDRESS, DEFAULT_PORT};
+pub use checks::Checks;
 pub use config::{Config, DEFAULT_PROBE_TIMEOUT};
 pub use connector::{BoxError, Connector, explain};
 pub use endpoint::Endpoint;
@@ -223,6 +226,7 @@ mod tests {
     #[test]
     fn public_types_are_send_sync_and_debug() {
         fn of<T: Send + Sync + std::fmt::Debug>() {}
+        of::<Checks>();
         of::<Config>();
         of::<Endpoint>();
         of::<Event<'_>>();

@@ -46,6 +46,21 @@ pub(crate) fn push_digits(out: &mut String, number: u64, width: u32) {
     out.push(char::from(b'0' + (number % 10) as u8));
 }
 
+/// What the times of [`Checks`](crate::Checks) begin with: `api: gone (times: token 3 ms, api 12 ms)`.
+pub(crate) const TIMES: &str = " (times: ";
+
+/// A text without the times at its end. The server leaves them out of a text that is too long, and the probe out of
+/// every text.
+pub(crate) fn without_times(text: &str) -> &str {
+    text.get(..times_start(text.as_bytes())).unwrap_or(text)
+}
+
+/// Where the times in a text start. Its length if it has none.
+pub(crate) fn times_start(text: &[u8]) -> usize {
+    let start = text.windows(TIMES.len()).rposition(|window| window == TIMES.as_bytes());
+    start.filter(|_| text.ends_with(b" ms)")).unwrap_or(text.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +75,22 @@ mod tests {
             ("", 0, ("", "")),
         ] {
             assert_eq!(bounded(input, max), expected, "{input} {max}");
+        }
+    }
+
+    #[test]
+    fn times_are_left_out_only_at_the_end() {
+        for (input, expected) in [
+            ("api: gone (times: token 3 ms, api 12 ms)", "api: gone"),
+            ("storage: index: gone (times: index 1 ms) (times: storage 2 ms)", "storage: index: gone (times: index 1 ms)"),
+            (" (times: \u{e9} 3 ms)", ""),
+            ("api: gone (times: token 3 ms), really", "api: gone (times: token 3 ms), really"),
+            ("no answer (after 12 ms)", "no answer (after 12 ms)"),
+            ("gone (times: 12 ms", "gone (times: 12 ms"),
+            (" ms)", " ms)"),
+            ("", ""),
+        ] {
+            assert_eq!(without_times(input), expected);
         }
     }
 

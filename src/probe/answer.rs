@@ -6,7 +6,7 @@ use crate::endpoint::OVERDUE;
 use crate::http::response::Response;
 use crate::json::read_string;
 use crate::limits::{MAX_OWN_BODY, MAX_SHOWN_BODY, MAX_SHOWN_LOCATION};
-use crate::text::escape_for_terminal;
+use crate::text::{escape_for_terminal, times_start};
 
 /// The error for an answer whose status is not 200. `rest` is what has arrived after its head.
 pub(super) fn status(timed: &Timed<'_>, head: &Response<'_>, rest: &[u8]) -> ProbeErrorKind {
@@ -54,8 +54,8 @@ fn shown(bytes: &[u8], max: usize) -> String {
 /// How a health server's body starts.
 const START: &str = "{\"status\":\"";
 
-/// The texts of a health server's body. The timestamp and the duration of a validation are left out: both
-/// change with every answer, and Kubernetes counts equal events but lists different ones.
+/// The texts of a health server's body. The timestamp and the durations of a validation and of its checks are left
+/// out: they change with every answer, and Kubernetes counts equal events but lists different ones.
 pub(crate) fn details(body: &[u8]) -> Option<Vec<u8>> {
     let (mut said, mut ignored) = (Vec::new(), Vec::new());
     let rest = read_string(body.strip_prefix(b"{\"status\":")?, &mut said)?;
@@ -76,9 +76,9 @@ fn texts<'a>(mut rest: &'a [u8], said: &mut Vec<u8>, ignored: &mut Vec<u8>) -> O
         }
         let start = said.len();
         rest = read_string(rest, said)?;
-        if said.get(start..).is_some_and(is_overdue) {
-            said.truncate(start + OVERDUE.len());
-        }
+        let text = said.get(start..).unwrap_or_default();
+        let kept = if is_overdue(text) { OVERDUE.len() } else { times_start(text) };
+        said.truncate(start + kept);
         match rest.strip_prefix(b",") {
             Some(more) => rest = more,
             None => return rest.strip_prefix(b"}"),
@@ -118,6 +118,11 @@ mod tests {
                 r#"{"status":"x","timestamp":"TS","details":{"e":"validation has not finished after all"}}"#,
                 Some("validation has not finished after all"),
             ),
+            (
+                r#"{"status":"x","timestamp":"TS","details":{"e":"a (times: b 1 ms)","f":"\u00e9: c (times: d 23 ms, e 4 ms)"}}"#,
+                Some("a: \u{e9}: c"),
+            ),
+            (r#"{"status":"x","timestamp":"TS","details":{"e":"a (times: b 1 ms)...","f":"c"}}"#, Some("a (times: b 1 ms)...: c")),
             // Any other body is not a health server's.
             (r#"{"status":"x","timestamp":"TS","details":{}}"#, None),
             (r#"{"status":"x","timestamp":"TS","details":{"a":"b"},"more":1}"#, None),

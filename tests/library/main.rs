@@ -5,6 +5,7 @@ mod attach;
 mod bytes;
 mod checks;
 mod client;
+mod composite;
 mod endpoints;
 mod eviction;
 #[path = "../binary/json.rs"]
