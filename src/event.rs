@@ -140,8 +140,24 @@ impl Event<'_> {
         }
     }
 
-    /// Calls `each` with the name and value of each field.
-    pub(crate) fn for_each_field(&self, each: &mut dyn FnMut(&str, &dyn fmt::Display)) {
+    /// Calls `each` with the name and value of each field, for a log that has fields of its own.
+    ///
+    /// Every kind of event has the same fields each time, in the same order: `address`, `seconds`, `reason`, `what` and
+    /// `error` are all names there are. Only [`Event::Message`] has others, those that [`log`](crate::log()) was given.
+    ///
+    /// ```
+    /// use baton_health::Event;
+    ///
+    /// let mut fields = Vec::new();
+    /// let event = Event::Failed { what: "connect", reason: "connection refused" };
+    /// event.for_each_field(|name, value| fields.push((name.to_owned(), value.to_string())));
+    /// assert_eq!(fields, [("what".into(), "connect".into()), ("error".into(), "connection refused".into())]);
+    /// ```
+    pub fn for_each_field(&self, mut each: impl FnMut(&str, &dyn fmt::Display)) {
+        self.visit(&mut each);
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&str, &dyn fmt::Display)) {
         match self {
             Event::Listening { address } => each("address", &Address(*address)),
             Event::StillConnecting { elapsed } => each("seconds", &elapsed.as_secs()),
@@ -166,7 +182,7 @@ impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.message())?;
         let mut result = Ok(());
-        self.for_each_field(&mut |name, value| result = result.and_then(|()| write!(f, " {name}={value}")));
+        self.for_each_field(|name, value| result = result.and_then(|()| write!(f, " {name}={value}")));
         result
     }
 }

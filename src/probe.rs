@@ -33,7 +33,7 @@ pub use error::{Phase, ProbeError, ProbeErrorKind};
 /// }
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a probe does nothing until it is run"]
 pub struct Probe {
     address: SocketAddr,

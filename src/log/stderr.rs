@@ -93,7 +93,7 @@ pub(super) fn line(event: &Event<'_>) -> String {
     rfc3339(&mut line, SystemTime::now());
     line.extend(["\",\"level\":\"", word, "\",\"msg\":"]);
     json_string(&mut line, event.message());
-    event.for_each_field(&mut |name, value| {
+    event.for_each_field(|name, value| {
         line.push(',');
         json_string(&mut line, name);
         line.push(':');
@@ -113,7 +113,7 @@ fn push_text(line: &mut String, event: &Event<'_>, level: &str, program: &str) {
     } else {
         rfc3339(&mut text, SystemTime::now());
         text.extend([" ", level, " ", event.message()]);
-        event.for_each_field(&mut |name, value| text.extend([" ", name, "=", &value.to_string()]));
+        event.for_each_field(|name, value| text.extend([" ", name, "=", &value.to_string()]));
     }
     crate::text::escape_for_terminal(line, text.as_bytes());
     line.push('\n');
