@@ -80,6 +80,26 @@ pub trait Connector: Send + Sync + 'static {
     }
 }
 
+/// A connector whose checks are two functions, for [`HealthServer::attach_fn`](crate::HealthServer::attach_fn).
+pub(crate) struct Functions<V, R> {
+    pub(crate) validate: V,
+    pub(crate) ready: R,
+}
+
+impl<V, R> Connector for Functions<V, R>
+where
+    V: Fn() -> Result<(), BoxError> + Send + Sync + 'static,
+    R: Fn() -> Result<(), BoxError> + Send + Sync + 'static,
+{
+    fn validate(&self) -> Result<(), BoxError> {
+        (self.validate)()
+    }
+
+    fn ready(&self) -> Result<(), BoxError> {
+        (self.ready)()
+    }
+}
+
 /// An error's text followed by those of its [sources](std::error::Error::source), as logs and answers show
 /// it. A source whose text is already the end is not repeated, and those beyond the 32nd are left out.
 ///

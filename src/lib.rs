@@ -143,7 +143,8 @@
 //! http                 -
 //! server/room          limits server/slots sync
 //! server/slots         -
-//! server/validation    config connector deadline endpoint limits log server/transitions spawn sync text
+//! server/validation    config connector deadline endpoint limits log server/quota server/transitions spawn sync text
+//! server/quota         sync
 //! server/transitions   event log sync
 //! endpoint             -
 //! connector            limits stop

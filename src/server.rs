@@ -15,6 +15,7 @@
 mod acceptor;
 mod connection;
 mod listener;
+mod quota;
 mod response;
 mod room;
 mod slots;
@@ -32,7 +33,7 @@ use self::listener::{Listeners, Stopper};
 use self::room::Room;
 use self::validation::Validation;
 use crate::config::Config;
-use crate::connector::Connector;
+use crate::connector::{BoxError, Connector, Functions};
 use crate::deadline::after;
 use crate::event::Event;
 use crate::limits::{ACCEPTORS, BACKOFF, DRAIN_GRACE};
@@ -122,9 +123,46 @@ impl HealthServer {
         self.service.validation.attach(connector);
     }
 
-    /// Makes `/ready` answer 503 from now on, so that no new work is sent here. Nothing else changes.
+    /// Makes two functions answer `/health` and `/ready` from now on, as
+    /// [`validate`](Connector::validate) and [`ready`](Connector::ready) of a connector do. For a program that
+    /// does its own work, and so has nothing to `serve`.
+    ///
+    /// ```
+    /// use baton_health::{Config, Endpoint, HealthServer, Probe};
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// let failures = Arc::new(AtomicUsize::new(0));
+    /// let mut config = Config::default();
+    /// config.address.set_port(0);
+    /// let server = HealthServer::bind(config)?;
+    /// let count = Arc::clone(&failures);
+    /// server.attach_fn(
+    ///     move || if count.load(Ordering::Relaxed) < 3 { Ok(()) } else { Err("three failures in a row".into()) },
+    ///     || Ok(()),
+    /// );
+    /// assert!(Probe::new(server.local_addr()).run().is_ok());
+    /// assert!(Probe::new(server.local_addr()).endpoint(Endpoint::Ready).run().is_ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn attach_fn(
+        &self,
+        validate: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static,
+        ready: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static,
+    ) {
+        self.attach(Arc::new(Functions { validate, ready }));
+    }
+
+    /// Makes `/ready` answer 503, so that no new work is sent here, until [`allow_ready`](HealthServer::allow_ready).
+    /// Nothing else changes.
     pub fn refuse_ready(&self) {
-        self.service.validation.refuse_ready();
+        self.service.validation.refuse_ready(true);
+    }
+
+    /// Makes `/ready` ask the connector again, after [`refuse_ready`](HealthServer::refuse_ready). A server that is
+    /// drained still answers 503.
+    pub fn allow_ready(&self) {
+        self.service.validation.refuse_ready(false);
     }
 
     /// Shuts the server down, in at most [`Config::drain_timeout`]. `/ready` fails, new connections are refused,
@@ -137,12 +175,17 @@ impl HealthServer {
         self.drain_by(after(Instant::now(), self.drain_timeout));
     }
 
+    /// Makes `/ready` answer 503 for good: the process is about to end.
+    pub(crate) fn start_draining(&self) {
+        self.service.validation.start_draining();
+    }
+
     pub(crate) fn drain_by(&self, deadline: Instant) {
         if self.drained.swap(true, Ordering::Relaxed) {
             return;
         }
         let service = &*self.service;
-        service.validation.refuse_ready();
+        service.validation.start_draining();
         service.room.close();
         // Requests that wait for a verdict must be answered before the time is up.
         let now = Instant::now();

@@ -1,5 +1,7 @@
 //! The files under test, where they expect each other.
 
+#[path = "../../src/server/quota.rs"]
+pub(crate) mod quota;
 #[path = "../../src/server/room.rs"]
 pub(crate) mod room;
 #[path = "../../src/server/slots.rs"]

@@ -271,7 +271,8 @@ fn shutdown_ends_every_wait() {
         });
     }
     sleep(SECOND);
-    checks.refuse_ready();
+    checks.start_draining();
+    checks.refuse_ready(false);
     checks.give_up_at(Instant::now() + SECOND);
     let ready = checks.known(Endpoint::Ready, None);
     ensure!(matches!(ready, Some(Err(CheckError::Draining))), "ready while it drains");

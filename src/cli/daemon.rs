@@ -227,7 +227,7 @@ impl Work {
     /// answers under way.
     fn finish(&self, inbox: &Inbox, deadline: Instant, timeout: Duration) -> bool {
         if let Some(server) = &self.server {
-            server.refuse_ready();
+            server.start_draining();
         }
         self.log.emit(&Event::Draining);
         self.stop.request();

@@ -10,6 +10,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::quota::Quota;
 use super::transitions::{Check, Transitions};
 use crate::config::Config;
 use crate::connector::{BoxError, Connector, explain, panic_text};
@@ -18,7 +19,7 @@ use crate::endpoint::{Endpoint, OVERDUE};
 use crate::limits::{ANSWER_MARGIN, MAX_ERROR_TEXT};
 use crate::log::Log;
 use crate::spawn::spawn;
-use crate::sync::{AtomicUsize, Condvar, Instant, Mutex, MutexGuard, Ordering};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 use crate::text::{bounded, without_times};
 
 /// Why a check fails.
@@ -28,6 +29,8 @@ pub(crate) enum CheckError {
     NoConnector,
     /// The process is about to end.
     Draining,
+    /// The program has called `refuse_ready`.
+    Refused,
     /// The quota for requests that wait for the connector is used up.
     Busy,
     /// The system has no thread for a request that has to wait.
@@ -43,6 +46,7 @@ impl fmt::Display for CheckError {
         match self {
             CheckError::NoConnector => f.write_str("the connector has not started yet"),
             CheckError::Draining => f.write_str("the connector is shutting down"),
+            CheckError::Refused => f.write_str("the program refuses new work"),
             CheckError::Busy => f.write_str("too many requests are waiting for the connector"),
             CheckError::NoThread => f.write_str("the system has no thread for this request"),
             CheckError::Overdue(age) => write!(f, "{OVERDUE} after {} ms", milliseconds(*age)),
@@ -77,8 +81,20 @@ struct State {
     in_flight: Option<Run>,
     finished: Option<Finished>,
     draining: bool,
+    ready_refused: bool,
     /// At shutdown: when requests stop waiting for a verdict.
     give_up: Option<Instant>,
+}
+
+impl State {
+    /// Why `/ready` fails without asking the connector.
+    fn refusal(&self) -> Option<CheckError> {
+        match (self.draining, self.ready_refused) {
+            (true, _) => Some(CheckError::Draining),
+            (false, true) => Some(CheckError::Refused),
+            (false, false) => None,
+        }
+    }
 }
 
 /// The run of `validate` in flight.
@@ -130,8 +146,13 @@ impl Validation {
         drop(before);
     }
 
+    /// Makes `/ready` fail, or ask the connector again.
+    pub(crate) fn refuse_ready(&self, refused: bool) {
+        self.lock().ready_refused = refused;
+    }
+
     /// Makes `/ready` fail from now on.
-    pub(crate) fn refuse_ready(&self) {
+    pub(crate) fn start_draining(&self) {
         self.lock().draining = true;
     }
 
@@ -147,7 +168,7 @@ impl Validation {
         let state = self.lock();
         match endpoint {
             Endpoint::Live => Some(Ok(())),
-            Endpoint::Ready if state.draining => Some(Err(CheckError::Draining)),
+            Endpoint::Ready if state.refusal().is_some() => state.refusal().map(Err),
             _ if state.connector.is_none() => Some(Err(CheckError::NoConnector)),
             Endpoint::Ready => None,
             Endpoint::Health => {
@@ -180,8 +201,8 @@ impl Validation {
 
     fn ready(&self) -> Verdict {
         let state = self.lock();
-        if state.draining {
-            return Err(CheckError::Draining);
+        if let Some(refusal) = state.refusal() {
+            return Err(refusal);
         }
         let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
         let generation = state.generation;
@@ -354,29 +375,22 @@ fn forget(payload: Box<dyn Any + Send>) {
     mem::forget(payload);
 }
 
-/// Limits how many requests may wait for the same thing at once.
-#[derive(Debug)]
-struct Quota {
-    most: usize,
-    inside: AtomicUsize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::Functions;
 
-/// A permit of a quota. Dropping it gives it back.
-struct Permit<'a>(&'a Quota);
-
-impl Quota {
-    fn new(most: usize) -> Quota {
-        Quota { most: most.max(1), inside: AtomicUsize::new(0) }
-    }
-
-    fn enter(&self) -> Option<Permit<'_>> {
-        let permit = Permit(self);
-        (self.inside.fetch_add(1, Ordering::Relaxed) < self.most).then_some(permit)
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        self.0.inside.fetch_sub(1, Ordering::Relaxed);
+    #[test]
+    fn a_server_that_drains_cannot_be_made_ready_again() {
+        let validation = Validation::new(&Config::default(), Log(Arc::new(|_| {})));
+        validation.attach(Arc::new(Functions { validate: || Ok(()), ready: || Ok(()) }));
+        assert!(validation.known(Endpoint::Ready, None).is_none(), "the connector is asked");
+        validation.refuse_ready(true);
+        validation.start_draining();
+        for refused in [false, true, false] {
+            validation.refuse_ready(refused);
+            assert!(matches!(validation.known(Endpoint::Ready, None), Some(Err(CheckError::Draining))), "{refused}");
+            assert!(matches!(validation.ready(), Err(CheckError::Draining)), "{refused}");
+        }
     }
 }

@@ -276,11 +276,33 @@ fn an_on_event_that_hangs_delays_no_answer() {
 }
 
 #[test]
-fn refuse_ready_changes_only_ready() {
+fn readiness_can_be_refused_and_allowed_again_and_nothing_else_changes() {
     let server = Server::with(Scripted::validate(|| Ok(())), |_| {});
-    server.server.refuse_ready();
-    for (endpoint, ok) in [(Endpoint::Health, true), (Endpoint::Ready, false), (Endpoint::Live, true)] {
-        assert_eq!(Probe::new(server.address()).endpoint(endpoint).timeout(TEST_TIMEOUT).run().is_ok(), ok, "{endpoint:?}");
+    for refused in [true, true, false, false, true, false] {
+        if refused {
+            server.server.refuse_ready()
+        } else {
+            server.server.allow_ready()
+        }
+        for (endpoint, ok) in [(Endpoint::Health, true), (Endpoint::Ready, !refused), (Endpoint::Live, true)] {
+            let probe = Probe::new(server.address()).endpoint(endpoint).timeout(TEST_TIMEOUT);
+            assert_eq!(probe.run().is_ok(), ok, "{endpoint:?}");
+        }
+        let expected = refused.then_some("the program refuses new work");
+        assert_eq!(get(server.address(), "/ready").at(READINESS).as_deref(), expected);
     }
-    assert_eq!(get(server.address(), "/ready").at(READINESS).as_deref(), Some("the connector is shutting down"));
+    // To allow it is no answer: the connector is still asked.
+    server.server.attach(Scripted::ready(|| Err("not yet".into())));
+    server.server.allow_ready();
+    assert_eq!(get(server.address(), "/ready").at(READINESS).as_deref(), Some("not yet"));
+}
+
+#[test]
+fn two_functions_are_a_connector() {
+    let server = Server::start(|_| {});
+    server.server.attach_fn(|| Err("unwell".into()), || Err("not yet".into()));
+    assert_eq!(get(server.address(), "/health").at(VALIDATION).as_deref(), Some("unwell"));
+    assert_eq!(get(server.address(), "/ready").at(READINESS).as_deref(), Some("not yet"));
+    server.server.attach_fn(|| Ok(()), || Ok(()));
+    assert_eq!((get(server.address(), "/health").status, get(server.address(), "/ready").status), (200, 200));
 }

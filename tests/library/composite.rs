@@ -34,7 +34,7 @@ fn a_client_on_loopback_reads_which_checks_failed_and_how_long_each_took() {
     // The line of a probe has no times, so that it is the same every time.
     let error = Probe::new(server.address()).run().unwrap_err().to_string();
     assert!(error.ends_with(&format!("connector validation failed: {FAILED}")), "{error}");
-    let events = server.events().concat();
+    let events = server.wait_for_events(1).concat();
     assert!(events.contains(FAILED) && events.ends_with(" ms)"), "the log has the times: {events}");
 }
 
@@ -45,7 +45,7 @@ fn a_text_that_is_too_long_loses_its_times_before_it_is_cut() {
         let failing = move || Checks::within(FOREVER).check("api", |_| Err(reason.clone().into())).finish();
         let server = Server::with(Scripted::validate(failing), |_| {});
         assert_eq!(get(server.address(), "/health").at(VALIDATION), Some(expected));
-        assert!(server.events().concat().ends_with(" ms)"), "the log has the whole text");
+        assert!(server.wait_for_events(1).concat().ends_with(" ms)"), "the log has the whole text");
     }
 }
 
