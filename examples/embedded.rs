@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use baton_health::{BoxError, Config, Connector, Endpoint, HealthServer, Probe};
+use baton_health::{BoxError, Config, Endpoint, HealthServer, Probe};
 
 #[derive(Default)]
 struct Adder {
@@ -26,7 +26,7 @@ struct Adder {
     trouble: Mutex<Option<String>>,
 }
 
-impl Connector for Adder {
+impl Adder {
     fn validate(&self) -> Result<(), BoxError> {
         match &*self.trouble.lock().map_err(|_| "the lock is poisoned")? {
             Some(trouble) => Err(trouble.clone().into()),
@@ -37,10 +37,7 @@ impl Connector for Adder {
     fn ready(&self) -> Result<(), BoxError> {
         if self.lines.load(Ordering::Relaxed) == 0 { Err("no line yet".into()) } else { Ok(()) }
     }
-    // No `serve`: this program has its own main loop.
-}
 
-impl Adder {
     fn add(&self, line: &str) {
         let number = self.lines.fetch_add(1, Ordering::Relaxed) + 1;
         let trouble = match line.trim().parse() {
@@ -65,7 +62,8 @@ fn serve(address: SocketAddr) -> Result<(), BoxError> {
     // Listens from here on. It is dropped, and so drained, at the end of this function.
     let server = HealthServer::bind(config)?;
     let adder = Arc::new(Adder::default());
-    server.attach(adder.clone());
+    let (health, readiness) = (Arc::clone(&adder), Arc::clone(&adder));
+    server.attach_fn(move || health.validate(), move || readiness.ready());
     for line in io::stdin().lines() {
         adder.add(&line?);
     }

@@ -176,6 +176,7 @@ impl HealthServer {
     }
 
     /// Makes `/ready` answer 503 for good: the process is about to end.
+    #[cfg(feature = "cli")]
     pub(crate) fn start_draining(&self) {
         self.service.validation.start_draining();
     }
