@@ -33,7 +33,7 @@ pub trait Connector: Send + Sync + 'static {
     /// [`Config::validate_ttl`](crate::Config::validate_ttl). If a run takes longer than
     /// [`Config::validate_timeout`](crate::Config::validate_timeout), or than the client will wait, the client
     /// gets 503. The run itself goes on, and no other run starts beside it, so a run that hangs costs one
-    /// thread. Give every call to upstream a timeout of its own.
+    /// thread. Give every call to upstream a timeout of its own; [`Checks`](crate::Checks) divides one among several.
     ///
     /// # Errors
     ///

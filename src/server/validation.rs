@@ -88,11 +88,15 @@ struct State {
 
 impl State {
     /// Why `/ready` fails without asking the connector.
-    fn refusal(&self) -> Option<CheckError> {
-        match (self.draining, self.ready_refused) {
-            (true, _) => Some(CheckError::Draining),
-            (false, true) => Some(CheckError::Refused),
-            (false, false) => None,
+    fn not_ready(&self) -> Option<CheckError> {
+        if self.draining {
+            Some(CheckError::Draining)
+        } else if self.ready_refused {
+            Some(CheckError::Refused)
+        } else if self.connector.is_none() {
+            Some(CheckError::NoConnector)
+        } else {
+            None
         }
     }
 }
@@ -168,9 +172,8 @@ impl Validation {
         let state = self.lock();
         match endpoint {
             Endpoint::Live => Some(Ok(())),
-            Endpoint::Ready if state.refusal().is_some() => state.refusal().map(Err),
-            _ if state.connector.is_none() => Some(Err(CheckError::NoConnector)),
-            Endpoint::Ready => None,
+            Endpoint::Ready => state.not_ready().map(Err),
+            Endpoint::Health if state.connector.is_none() => Some(Err(CheckError::NoConnector)),
             Endpoint::Health => {
                 let now = Instant::now();
                 self.fresh(&state, now).or_else(|| {
@@ -201,8 +204,8 @@ impl Validation {
 
     fn ready(&self) -> Verdict {
         let state = self.lock();
-        if let Some(refusal) = state.refusal() {
-            return Err(refusal);
+        if let Some(error) = state.not_ready() {
+            return Err(error);
         }
         let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
         let generation = state.generation;
