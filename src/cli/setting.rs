@@ -313,7 +313,7 @@ impl Setting<Secret> {
     /// A secret: from its variable, or from a file that `--name-file` or `BATON_NAME_FILE` names, since
     /// other users of a machine can read command lines. Two of these at once are an error. The file may have 64 KiB,
     /// and its last newline is no part of the secret. The secret is in no error message, and its type does not print
-    /// it: see [`Secret`](crate::Secret).
+    /// it: see [`Secret`].
     #[track_caller]
     pub const fn secret(name: &'static str) -> Setting<Secret> {
         let mut row = Row::new(name, "FILE", Kind::Secret, Default::Required);
