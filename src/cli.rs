@@ -111,21 +111,25 @@ impl App {
         self
     }
 
-    /// Does what the command line says: runs the connector, asks a running one how it is
-    /// (`health-check`), or shows `--help` or `--version`.
+    /// Does what the command line says: runs the connector, asks a running one (`health-check`), or shows
+    /// `--help` or `--version`.
     ///
-    /// Running it means: listen, if the health check is enabled; call `connect`, which builds the
-    /// connector, on a thread of its own; call its [`serve`](Connector::serve), and wait until that
-    /// returns, or SIGTERM, SIGINT or SIGHUP asks the process to finish. A second signal, half a second
-    /// later or more, ends the process at once. When `serve` has returned, for whatever reason, its
-    /// [`Stop`] is requested and the connector is dropped; the process waits for that no
-    /// longer than [`Config::drain_timeout`]. What happens is logged through [`Config::on_event`]; bad
-    /// usage is one line on standard error.
+    /// To run the connector, it
     ///
-    /// Sets the handlers of these signals and the panic hook of the process, and ignores SIGXFSZ; so
-    /// `main` calls it, once. `connect` need not look at signals or mind how long it takes.
+    /// 1. listens, if the health check is enabled;
+    /// 2. calls `connect`, which builds the connector, on a thread of its own. `connect` need not look at signals,
+    ///    and may take long;
+    /// 3. calls [`serve`](Connector::serve), and waits until that returns, or until SIGTERM, SIGINT or SIGHUP asks
+    ///    the process to finish. A second signal, half a second later or more, ends the process at once;
+    /// 4. requests [`Stop`] and drops the connector when `serve` has returned, for whatever reason. It waits for that
+    ///    no longer than [`Config::drain_timeout`].
     ///
-    /// The exit code is 0 or 1, as `--help` says; or, after a second signal, 128 and its number.
+    /// What happens is logged through [`Config::on_event`]. Bad usage is one line on standard error.
+    ///
+    /// It sets the handlers of these signals and the panic hook of the process, and ignores SIGXFSZ. So only `main`
+    /// calls it, and only once.
+    ///
+    /// The exit code is 0 or 1, as `--help` says. After a second signal it is 128 and the signal's number.
     ///
     /// # Panics
     ///
@@ -139,8 +143,8 @@ impl App {
         self.run_with_stop(|settings, _| connect(settings))
     }
 
-    /// The same for a connector that takes long to build, or tries again until it can be built: `connect`
-    /// gets the [`Stop`] that is requested when the process has been asked to finish.
+    /// As [`run`](App::run), for a connector that takes long to build, or that tries again until it succeeds.
+    /// `connect` also gets the [`Stop`] that is requested when the process is asked to finish.
     ///
     /// ```no_run
     /// # use baton_health::{App, BoxError, Connector, Settings, Stop};
@@ -175,7 +179,7 @@ impl App {
     }
 
     /// The settings that a running connector gets from these arguments and variables, for a test of what
-    /// is built from them. The process's own environment is not read.
+    /// it makes of them. It does not read the environment of the process.
     ///
     /// ```
     /// # use baton_health::{App, Setting};
@@ -190,8 +194,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// The line that the program would show; and arguments that do not run the connector (`health-check`,
-    /// `--help`, `--version`).
+    /// The line that the program would show. Arguments that do not run the connector (`health-check`, `--help`,
+    /// `--version`) are an error too.
     ///
     /// # Panics
     ///
@@ -211,7 +215,7 @@ impl App {
         }
     }
 
-    /// The author's mistake is reported where the author made it.
+    /// Panics at the caller's line if the author has made a mistake.
     #[allow(clippy::panic)]
     #[track_caller]
     fn table(&self) -> Table {
@@ -222,7 +226,7 @@ impl App {
     }
 
     fn start(mut self, table: &Table, connect: daemon::Connect) -> ExitCode {
-        // Output to a file may be beyond a limit (RLIMIT_FSIZE): that is an error, and no reason to die.
+        // Output beyond a limit of file sizes (RLIMIT_FSIZE) becomes an error of `write` instead of a signal.
         #[cfg(unix)]
         sys::signal::ignore(sys::signal::SIGXFSZ);
         match table.parse(Parser::from_env(), &|name| env::var_os(name)) {
@@ -239,7 +243,7 @@ impl App {
         }
     }
 
-    /// Asks a running connector. The exit code is the verdict, whatever becomes of the output.
+    /// Asks a running connector. The exit code is the verdict, even if the output cannot be written.
     fn probe(&self, probe: &Probe, endpoint: Endpoint, deadline: Instant) -> ExitCode {
         match probe.run() {
             Ok(()) => {
@@ -307,7 +311,7 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Variables of the environment whose names are close to one of ours, and that one.
+/// The variables of the environment whose names are close to one of ours, each with the name of ours.
 fn misspelt_variables(table: &Table) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (name, _) in env::vars_os() {
@@ -318,7 +322,7 @@ fn misspelt_variables(table: &Table) -> Vec<(String, String)> {
     found
 }
 
-/// The columns of the terminal that standard output is, or as many as most have.
+/// The columns of the terminal at standard output, or those of a usual one.
 fn width() -> usize {
     const USUAL: usize = 80;
     #[cfg(unix)]
@@ -327,10 +331,10 @@ fn width() -> usize {
     return USUAL;
 }
 
-/// Settings that need no second allocation.
+/// How many settings need no second allocation.
 const USUAL_SETTINGS: usize = 8;
 
-/// `io::stdout()` has a buffer, whose upkeep costs the probe more than the word that it has to write.
+/// The buffer of `io::stdout()` costs the probe more than the word that it writes.
 #[cfg(unix)]
 fn to_stdout(text: &str, deadline: Instant) -> io::Result<()> {
     sys::write_until(sys::STDOUT, text.as_bytes(), deadline).1

@@ -1,4 +1,4 @@
-//! What a setting allows, and what is said of a value that it does not.
+//! Which values a setting allows, and the reason why it refuses one.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,7 +9,7 @@ use super::value::{boolean, duration, level, whole_number};
 use crate::address::parse_ip;
 
 impl Row {
-    /// Why `value` is not allowed, if it is not.
+    /// Why `value` is not allowed; `None` if it is.
     pub(super) fn problem(&self, value: &OsStr, source: Source) -> Option<String> {
         let empty = matches!(self.kind, Kind::Text | Kind::Path | Kind::Secret) && value.is_empty();
         if empty {

@@ -1,4 +1,4 @@
-//! What a command line asks for, read from arguments and environment, which are passed in.
+//! Parses arguments and environment, which the caller passes in, into a command.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use crate::probe::Probe;
 pub(super) enum Command {
     Help,
     Version,
-    /// Ask a running connector: how, what, and for how long.
+    /// Ask a running connector: the probe, its endpoint and its timeout.
     Probe(Probe, Endpoint, Duration),
     Run(Run),
 }
@@ -35,7 +35,7 @@ pub(super) struct Run {
     /// Where the health check server listens, if it is enabled.
     pub(super) listen: Option<SocketAddr>,
     pub(super) level: Level,
-    /// By whether standard error is a terminal, if it is not given.
+    /// If it is not given, it depends on whether standard error is a terminal.
     pub(super) format: Option<Format>,
 }
 
@@ -83,7 +83,7 @@ impl Table {
             let (row, is_file) = row;
             switch_before = None;
             let value = match row.kind {
-                // A switch takes only a value that is attached: the next argument is not its own.
+                // A switch takes a value only with `=`: the next argument does not belong to it.
                 Kind::Switch => arguments.optional_value().unwrap_or_else(|| {
                     switch_before = Some(row.name);
                     "true".into()
@@ -128,7 +128,7 @@ impl Table {
         Ok(Command::Run(Run { settings, listen, level, format }))
     }
 
-    /// Puts together what was given: flag, else variable, else default.
+    /// Finds the value of each setting: its flag, else its variable, else its default.
     fn resolve(&self, given: &[Given], probe: bool, environment: Environment<'_>) -> Result<Settings, String> {
         self.check(given, probe)?;
         let mut settings = Settings::default();
@@ -155,7 +155,7 @@ impl Table {
         if missing.is_empty() { Ok(settings) } else { Err(required(&missing)) }
     }
 
-    /// Whether every flag has an allowed value, and belongs to what is run.
+    /// Checks that each flag has an allowed value and belongs to the command.
     fn check(&self, given: &[Given], probe: bool) -> Result<(), String> {
         for flag in given {
             let Some(row) = self.row(flag.name, probe) else { continue };
@@ -173,10 +173,10 @@ impl Table {
     }
 }
 
-/// What a setting is, and where that comes from; nothing for one that is required and was not given.
+/// The value of a setting and where it comes from. `None` if it is required and was not given.
 fn find(row: &Row, given: &[Given], environment: Environment<'_>) -> Result<Option<(OsString, Source)>, String> {
     let mut flag: Option<OsString> = None;
-    // A probe's own row may have the name of one of the connector's, but only one of them is read.
+    // The probe and the connector may each have a setting of this name. A command reads only one of them.
     for other in given.iter().filter(|flag| flag.name == row.name) {
         match &mut flag {
             Some(list) if matches!(row.kind, Kind::List) => {

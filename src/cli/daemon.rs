@@ -1,4 +1,4 @@
-//! The daemon: the connector, beside its health server, until it ends or is asked to.
+//! The daemon: runs the connector beside its health server until it ends or is asked to end.
 
 use std::env;
 use std::io::{self, ErrorKind};
@@ -26,24 +26,23 @@ use crate::stop::Stop;
 
 pub(super) type Connect = Box<dyn FnOnce(&Settings, &Stop) -> Result<Arc<dyn Connector>, BoxError> + Send>;
 
-/// A variable that is close to one of ours, and that one.
+/// A variable whose name is close to one of ours, and the name of ours.
 pub(super) type Misspelt = (String, String);
 
-/// How long connecting may take before it is logged; then it is logged again each time that it has taken
-/// twice as long.
+/// How long connecting may take before it is logged. It is logged again each time the duration has doubled.
 const CONNECTING_NOTICE: Duration = Duration::from_secs(1);
 
-/// The longest time between two such lines.
+/// The longest time between two of these lines.
 const MAX_CONNECTING_NOTICE: Duration = Duration::from_secs(300);
 
 /// How long a panicking thread waits for its panic to be logged before it unwinds.
 const PANIC_NOTICE: Duration = Duration::from_secs(1);
 
-/// What was tried, and why it failed.
+/// What the daemon tried, and why it failed.
 struct RunError(&'static str, String);
 
-/// Runs the connector, beside its health server if that is wanted, until it ends or is asked to.
-// Not inlined: a probe then does not have it in memory.
+/// Runs the connector, with its health server if that is enabled, until it ends or is asked to end.
+// Not inlined, so that a probe does not load it.
 #[inline(never)]
 pub(super) fn run(config: Config, health_check: bool, settings: Settings, misspelt: Vec<Misspelt>, connect: Connect) -> ExitCode {
     let log = Log(Arc::clone(&config.on_event));
@@ -72,7 +71,7 @@ fn start(
     settings: Settings,
     connect: Connect,
 ) -> Result<(Arc<Work>, Inbox), RunError> {
-    // From the first moment on a signal means to finish.
+    // From here on a signal asks the daemon to finish.
     let (sender, inbox) = signal::install().map_err(failed("set signal handlers"))?;
     log_panics(log.clone());
     report_listener_failure(&mut config, &sender);
@@ -99,7 +98,7 @@ fn start(
 fn listen_error(error: &io::Error, address: SocketAddr, settings: &Settings) -> RunError {
     let (port, ip) = (settings.origin_of(PORT), settings.origin_of(BIND_ADDRESS));
     let hint = match error.kind() {
-        // The address is innocent: this is said of threads.
+        // This error is about threads and not about the address.
         ErrorKind::WouldBlock => {
             let reason = [&error.to_string(), "; see ulimit -u, and the container's limit of processes"].concat();
             return RunError("start a thread", reason);
@@ -118,7 +117,7 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |error| RunError(what, error.to_string())
 }
 
-/// The main thread: waits until the connector has ended or has to, and then for its end.
+/// The main thread: waits until the connector has ended or must end, and then until it has.
 fn supervise(work: Arc<Work>, inbox: &Inbox, drain_timeout: Duration) -> ExitCode {
     let message = work.next_message(inbox);
     let deadline = after(Instant::now(), drain_timeout);
@@ -142,12 +141,12 @@ fn supervise(work: Arc<Work>, inbox: &Inbox, drain_timeout: Duration) -> ExitCod
         work.log.emit(&Event::Abandoned);
     }
     let code = if work.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    // The connector's destructor would run here if this were the last reference, and might wait.
+    // If this were the last reference, dropping it would run the connector's destructor, which may block.
     mem::forget(work);
     code
 }
 
-/// The connector's thread, and what the main thread knows of it.
+/// The connector's thread, as the main thread sees it.
 struct Work {
     log: Log,
     server: Option<HealthServer>,
@@ -177,11 +176,11 @@ impl Work {
         self.ended(result.unwrap_or_else(|payload| {
             let what = if self.connected.load(Ordering::Relaxed) { "serve" } else { "connect" };
             let reason = ["the connector panicked: ", panic_text(&*payload)].concat();
-            // Its destructor may panic as well.
+            // The destructor may panic too.
             mem::forget(payload);
             Err(RunError(what, reason))
         }));
-        // Other threads of the connector may wait for this, and its destructor for them.
+        // Other threads of the connector may wait for this, and its destructor may wait for them.
         self.stop.request();
         self.sender.send(Message::Finished);
 
@@ -206,7 +205,7 @@ impl Work {
         }
     }
 
-    /// Waits for the first message, and logs meanwhile that connecting takes long.
+    /// Waits for the first message. Logs meanwhile that connecting takes long.
     fn next_message(&self, inbox: &Inbox) -> io::Result<Message> {
         let started = Instant::now();
         let mut notice = CONNECTING_NOTICE;
@@ -223,8 +222,8 @@ impl Work {
         }
     }
 
-    /// Asks the connector to finish, waits for it, and says whether it did; but leaves time for the
-    /// answers under way.
+    /// Asks the connector to finish, and waits for it, but leaves time for answers under way. Returns whether it
+    /// has finished.
     fn finish(&self, inbox: &Inbox, deadline: Instant, timeout: Duration) -> bool {
         if let Some(server) = &self.server {
             server.start_draining();
@@ -256,7 +255,7 @@ impl Connector for Gone {
     }
 }
 
-/// Panics are events too, wherever they happen, rather than text of std's own between the lines of the log.
+/// Makes each panic an event, so that std does not write its own text between the lines of the log.
 fn log_panics(log: Log) {
     let print_with_backtrace = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -272,7 +271,7 @@ fn log_panics(log: Log) {
     }));
 }
 
-/// Calls the owner's function on a thread of its own: a panic in a panic hook aborts the process, and this
+/// Calls the owner's function on another thread. A panic inside a panic hook aborts the process, and this
 /// thread may hold a lock that the function waits for.
 fn log_panic(log: &Log, message: Arc<str>) {
     let logged = Stop::default();
@@ -287,12 +286,12 @@ fn log_panic(log: &Log, message: Arc<str>) {
     let _ = logged.wait_for(PANIC_NOTICE);
 }
 
-/// A process whose listener failed must not go on and answer nothing.
+/// A process whose listener has failed answers no probe, so it must end.
 fn report_listener_failure(config: &mut Config, sender: &Sender) {
     let on_event = Arc::clone(&config.on_event);
     let sender = sender.clone();
     config.on_event = Arc::new(move |event| {
-        // First, since the owner's function may take its time.
+        // This comes first, since the owner's function may take long.
         if let Event::ListenerFailed { .. } = event {
             sender.send(Message::ListenerFailed);
         }

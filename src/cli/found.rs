@@ -1,4 +1,4 @@
-//! A setting and what it was given, read as its type.
+//! Values of settings, read as their types.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::row::{Kind, Row, Source};
 use super::value::{boolean, duration, whole_number};
 
-/// A setting, and what it was given.
+/// A setting and its value.
 pub(crate) struct Found {
     pub(super) row: Row,
     pub(super) text: OsString,
@@ -17,7 +17,7 @@ pub(crate) struct Found {
 
 impl Found {
     pub(super) fn str(&self) -> &str {
-        // Everything but a path has been checked to be UTF-8.
+        // All but paths have been checked to be UTF-8.
         self.text.to_str().unwrap_or_default()
     }
 }

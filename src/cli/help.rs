@@ -4,7 +4,7 @@ use super::row::{Default, Kind, Row, Scope};
 use super::table::Table;
 
 impl Table {
-    /// Lines of at most `width` characters, as far as words can be parted.
+    /// Wraps lines at `width` characters. A longer word stays whole.
     #[cold]
     pub(super) fn help(&self, program: &str, version: &str, about: &str, width: usize) -> String {
         let gap = if about.is_empty() { "\n" } else { "\n\n" };
@@ -54,7 +54,7 @@ impl Table {
     }
 }
 
-/// The line of a setting's flags and variables.
+/// The line with a setting's flag and variable.
 fn names(out: &mut String, row: &Row) {
     let variable = row.variable().unwrap_or_default();
     if row.secret.is_some() {

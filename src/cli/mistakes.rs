@@ -1,4 +1,4 @@
-//! What is said about a command line or an environment that means nothing, and what was probably meant.
+//! Error messages for command lines and environments, with a guess at what was meant.
 
 use std::ffi::OsStr;
 
@@ -9,13 +9,13 @@ use crate::text::escape_for_terminal;
 
 pub(super) const SEE_HELP: &str = " (see --help)";
 
-/// The one line about a value that is not allowed.
+/// The message about a value that is not allowed.
 #[cold]
 pub(super) fn invalid(row: &Row, source: Source, value: &OsStr, problem: &str) -> String {
     let origin = row.origin(source);
     match row.kind {
         Kind::Secret => ["invalid ", &origin, ": ", problem].concat(),
-        // The words of the Go connectors, and the flag.
+        // The words of the Go connectors, followed by the flag.
         Kind::Choice(words) if row.scope == Scope::Probe => {
             let near = suggestion(value.to_str().unwrap_or_default(), words);
             ["invalid endpoint: ", &printable(value), " (valid: health, ready, live), given with ", &origin, &near].concat()
@@ -24,7 +24,7 @@ pub(super) fn invalid(row: &Row, source: Source, value: &OsStr, problem: &str) -
     }
 }
 
-/// What may have led to a value that is not allowed.
+/// A hint at the mistake behind a value that is not allowed.
 #[cold]
 pub(super) fn hint(row: &Row, text: &str, source: Source) -> String {
     let quoted = matches!(text.as_bytes(), [first @ (b'"' | b'\''), .., last] if first == last);
@@ -55,7 +55,7 @@ fn address_hint(text: &str) -> &'static str {
     }
 }
 
-/// The one line about a flag that there is not. `text` is the flag without its dashes and value.
+/// The message about an unknown flag. `text` is the flag without its dashes and value.
 #[cold]
 pub(super) fn unknown_flag(rows: &[Row], dashes: &str, text: &OsStr) -> String {
     let name = text.to_str().unwrap_or_default();
@@ -69,7 +69,7 @@ pub(super) fn unknown_flag(rows: &[Row], dashes: &str, text: &OsStr) -> String {
     ["unknown flag ", dashes, &printable(text), near.as_deref().unwrap_or(SEE_HELP)].concat()
 }
 
-/// The one line about an argument that is no flag.
+/// The message about an argument that is not a flag.
 #[cold]
 pub(super) fn unexpected(value: &OsStr, probe: bool, switch_before: Option<&str>) -> String {
     let text = value.to_str().unwrap_or_default();
@@ -90,7 +90,7 @@ pub(super) fn unexpected(value: &OsStr, probe: bool, switch_before: Option<&str>
     ["unknown subcommand \"", &shown, "\" (valid: health-check; without one the connector runs)", &near].concat()
 }
 
-/// One of our variables that is close to this one, which is none of them.
+/// The one of our variables whose name is close to this one, which is not ours.
 #[cold]
 pub(super) fn misspelt(rows: &[Row], name: &str) -> Option<String> {
     if !name.starts_with("BATON_") {
@@ -115,15 +115,15 @@ fn suggestion(text: &str, words: &[&str]) -> String {
     nearest(text, words).map(|word| ["; did you mean ", word, "?"].concat()).unwrap_or_default()
 }
 
-/// Letters that differ between words that have nothing to do with each other.
+/// With this many different letters, two words have nothing to do with each other.
 const FAR: usize = 3;
 
 /// The word that was probably meant.
 fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
-    // Of short words little is left when two letters differ.
+    // Two different letters are most of a short word.
     let mut best = (FAR.min(1 + text.len() / 2), None);
     for &word in words {
-        // The last part of a name is often all that is remembered of it, or its first letter.
+        // People often remember only the last part of a name, or its first letter.
         let dash = word.bytes().rposition(|byte| byte == b'-').map_or(0, |dash| dash + 1);
         let last = word.get(dash..).unwrap_or_default();
         let distance = match text.len() {
@@ -140,7 +140,7 @@ fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
     best.1
 }
 
-/// How many letters have to be put in, taken out or replaced; capitals are no others, and `_` is `-`.
+/// How many letters must be inserted, removed or replaced. Case does not count, and `_` equals `-`.
 fn distance(a: &str, b: &str) -> usize {
     let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -159,7 +159,7 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// What a person typed, in one line, bounded and fit for a terminal.
+/// What a person typed: one line, of bounded length, safe for a terminal.
 pub(super) fn printable(text: &OsStr) -> String {
     const MAX_SHOWN: usize = 200;
     const CUT: &str = "...";

@@ -19,7 +19,7 @@ pub(super) type FindSecret = fn(&Row, Option<&OsStr>, Environment<'_>) -> Result
 pub(crate) struct Row {
     pub(super) name: &'static str,
     pub(super) short: Option<char>,
-    /// Where it is not `BATON_` and the name.
+    /// Its name if that is not `BATON_` and the setting's name.
     pub(super) variable: Option<&'static str>,
     pub(super) placeholder: &'static str,
     pub(super) help: &'static str,
@@ -36,7 +36,7 @@ pub(super) enum Kind {
     List,
     Switch,
     Secret,
-    /// From the one to the other.
+    /// The least and the most.
     Number(u64, u64),
     /// In milliseconds.
     Duration(u64, u64),
@@ -45,12 +45,12 @@ pub(super) enum Kind {
     Level,
 }
 
-/// What a setting is when it is not given.
+/// The value of a setting that is not given.
 #[derive(Clone, Copy)]
 pub(super) enum Default {
-    /// It has to be given.
+    /// None: the setting is required.
     Required,
-    /// Nothing, which `--help` describes so.
+    /// None. `--help` shows this text instead.
     Absent(&'static str),
     Text(&'static str),
     Number(u64),
@@ -120,7 +120,7 @@ impl Row {
         String::from_utf8(name).ok()
     }
 
-    /// What a person wrote to set it.
+    /// The name under which a person set it.
     pub(super) fn origin(&self, source: Source) -> String {
         match source {
             Source::Flag | Source::Default | Source::Absent => ["--", self.name].concat(),
@@ -146,7 +146,7 @@ impl Row {
         Some(text)
     }
 
-    /// The range, if there is one, behind that word.
+    /// Appends `before` and the range, if there is one.
     pub(super) fn push_range(&self, out: &mut String, before: &str) {
         let (least, most, push): (_, _, fn(&mut String, u64)) = match self.kind {
             Kind::Number(least, most) => (least, most, |out, number| push_digits(out, number, 1)),
@@ -161,7 +161,7 @@ impl Row {
         }
     }
 
-    /// The words that it allows.
+    /// The allowed words.
     pub(super) fn words(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::Choice(words) => words,
@@ -173,7 +173,7 @@ impl Row {
 
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 
-/// Variables are made from names: other characters would make two names one variable.
+/// Names become variables, so other characters could turn two names into one variable.
 const fn check_name(name: &str) {
     let bytes = name.as_bytes();
     assert!(!bytes.is_empty(), "a setting needs a name");

@@ -1,4 +1,4 @@
-//! Secrets the way containers get them: from a variable, or from a file that another one names.
+//! Secrets as containers get them: from a variable, or from a file that a flag or another variable names.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -7,14 +7,14 @@ use std::io::{self, Read};
 use super::mistakes::printable;
 use super::row::{Environment, Row, Source};
 
-/// Bytes in a secret's file. Beyond it: an error, since that is some other file.
+/// Bytes in a secret's file. A longer file is an error: it is probably not the secret.
 const MAX_FILE: u64 = 64 * 1024;
 
 /// The secret and where it came from, if it was given.
 ///
 /// # Errors
 ///
-/// Two sources, or a file that cannot be used: the one line to show.
+/// The message, if there are two sources or the file cannot be used.
 pub(super) fn find(row: &Row, file: Option<&OsStr>, environment: Environment<'_>) -> Result<Option<(OsString, Source)>, String> {
     let [variable, file_variable] = [Source::Variable, Source::FileVariable].map(|source| row.origin(source));
     let read = |name: &str| environment(name).filter(|value| !value.is_empty());

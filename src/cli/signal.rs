@@ -1,16 +1,16 @@
 //! SIGTERM, SIGINT and SIGHUP become a message to the main thread.
 //!
-//! A handler may do next to nothing, so it writes one byte to a socket that the main thread reads
-//! from; the rest of the program sends its own messages the same way. Elsewhere than on Unix, std
-//! knows no signals: there the system ends the process its own way.
+//! A signal handler may do very little. It writes one byte to a socket that the main thread reads. Other threads
+//! send their messages in the same way. On systems other than Unix, std has no signals, and the system ends the
+//! process in its own way.
 
-/// What the main thread is told.
+/// A message to the main thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Message {
-    /// Please finish: the first signal.
+    /// The first signal: a request to finish.
     Terminate = 1,
-    /// The connector's `serve` has returned, or there will be none.
+    /// The connector's `serve` has returned, or will not be called.
     Finished = 2,
     /// The health server can accept no more connections.
     ListenerFailed = 3,
@@ -39,17 +39,17 @@ mod system {
     use crate::deadline::{Timed, milliseconds};
     use crate::sys;
 
-    // The same numbers on every Unix that Rust knows.
+    // These numbers are the same on every Unix that Rust supports.
     const SIGHUP: c_int = 1;
     const SIGINT: c_int = 2;
     const SIGTERM: c_int = 15;
 
-    /// Signals that come within this time are one request: a process group and a wrapper that passes
-    /// signals on may both send one.
+    /// Signals within this time count as one request, since a process group and a wrapper that forwards signals may
+    /// each send one.
     const SAME_REQUEST_MS: u32 = 500;
 
     static INSTALLED: OnceLock<Instant> = OnceLock::new();
-    /// When the first signal came, in milliseconds since then; 0 is never.
+    /// When the first signal came, in milliseconds after [`INSTALLED`]. 0 means that none has come.
     static SIGNALLED: AtomicU32 = AtomicU32::new(0);
     static OUTBOX: AtomicI32 = AtomicI32::new(-1);
 
@@ -62,7 +62,7 @@ mod system {
             Err(first) => age.wrapping_sub(first) >= SAME_REQUEST_MS,
         };
         if ends_now {
-            // The default action would do nothing for PID 1.
+            // For PID 1 the default action would do nothing.
             sys::signal::exit_at_once(128 + number);
         }
     }
@@ -75,14 +75,14 @@ mod system {
     #[derive(Debug)]
     pub(crate) struct Inbox(UnixStream);
 
-    /// From now on SIGTERM, SIGINT and SIGHUP are messages; a second one, half a second later or more,
-    /// ends the process at once.
+    /// Makes SIGTERM, SIGINT and SIGHUP messages from now on. A second signal, half a second later or more, ends the
+    /// process at once.
     pub(crate) fn install() -> io::Result<(Sender, Inbox)> {
         let (inbox, outbox) = UnixStream::pair()?;
         let outbox = Arc::new(outbox);
         INSTALLED.get_or_init(Instant::now);
         OUTBOX.store(outbox.as_raw_fd(), Ordering::Relaxed);
-        // A signal may come as long as the process lives: the descriptor must stay what it is.
+        // A signal may come at any time, so this descriptor is never closed.
         mem::forget(Arc::clone(&outbox));
         for number in [SIGTERM, SIGINT, SIGHUP] {
             let was_ignored = sys::signal::handle(number, on_signal)?;
@@ -97,7 +97,7 @@ mod system {
 
     impl Sender {
         pub(crate) fn send(&self, message: Message) {
-            // Fails when the main thread reads no more, since it is ending the process.
+            // This fails if the main thread no longer reads, because it is ending the process.
             let _ = (&*self.0).write(&[message as u8]);
         }
     }

@@ -1,4 +1,4 @@
-//! The one table of settings: the connector's own, and those that every connector has.
+//! The table of all settings: the connector's own and those of every connector.
 
 use super::row::{Default, Kind, Row, Scope};
 use crate::config::{Config, DEFAULT_PROBE_TIMEOUT};
@@ -11,10 +11,10 @@ pub(super) const TIMEOUT: &str = "timeout";
 pub(super) const LOG_LEVEL: &str = "log-level";
 pub(super) const LOG_FORMAT: &str = "log-format";
 
-/// The probe's longest timeout in milliseconds: an hour is more than any orchestrator waits.
+/// The probe's longest timeout in milliseconds: an hour, longer than any orchestrator waits.
 const MAX_TIMEOUT: u64 = 3_600_000;
 
-/// All rows; the connector's own come first.
+/// All rows. The connector's own come first.
 pub(super) struct Table {
     pub(super) rows: Vec<Row>,
 }
@@ -22,7 +22,7 @@ pub(super) struct Table {
 impl Table {
     /// # Errors
     ///
-    /// A name that is taken, or a default that is not allowed: the author's mistake.
+    /// A message about a mistake of the author: a name that is taken, or a default that is not allowed.
     pub(super) fn new(own: &[Row], config: &Config) -> Result<Table, String> {
         let mut rows = Vec::with_capacity(own.len() + 7);
         rows.extend_from_slice(own);
@@ -41,7 +41,7 @@ impl Table {
         Ok(Table { rows })
     }
 
-    /// The row of that name: of two with the same name, the one that the probe or the connector reads.
+    /// The row with this name. If the probe and the connector each have one, the one that the command reads.
     pub(super) fn row(&self, name: &str, probe: bool) -> Option<&Row> {
         let mut found = None;
         for row in self.rows.iter().filter(|row| row.name == name) {
@@ -52,7 +52,7 @@ impl Table {
         found
     }
 
-    /// The row of a flag, and whether it names a secret's file.
+    /// The row of a flag, and whether the flag names a secret's file.
     pub(super) fn flag(&self, name: &str, probe: bool) -> Option<(&Row, bool)> {
         match self.row(name, probe) {
             Some(row) if row.secret.is_none() => Some((row, false)),

@@ -1,9 +1,9 @@
-//! What a setting's text means: numbers, switches, times, levels.
+//! Parses the texts of settings: numbers, switches, times, levels.
 
 use crate::event::Level;
 use crate::text::push_digits;
 
-/// The words of Go's `strconv.ParseBool`, which the Go connectors read booleans with.
+/// The words of Go's `strconv.ParseBool`, as the Go connectors use it.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -12,7 +12,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Decimal digits only: no sign, no space, and no leading zero, which others read as octal.
+/// Only decimal digits: no sign, no space, and no leading zero, which some programs read as octal.
 pub(super) fn whole_number(text: &str) -> Option<u64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if plain { text.parse().ok() } else { None }
@@ -46,7 +46,7 @@ pub(super) fn push_duration(out: &mut String, time: u64) {
     out.push_str(unit);
 }
 
-/// The Go connectors also take capitals, and levels that end the process.
+/// As in the Go connectors, case does not count. Their levels that end the process mean `error` here.
 pub(super) fn level(text: &str) -> Option<Level> {
     const WORDS: [(&str, Level); 8] = [
         ("debug", Level::Debug),
