@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use crate::address::Address;
 
-/// How much attention a line needs.
+/// How much attention a line needs, from the least to the most.
+///
+/// ```
+/// use baton_health::Level;
+/// assert!(Level::Debug < Level::Info && Level::Warn < Level::Error);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Level {
@@ -23,7 +28,21 @@ pub enum Level {
 
 /// Something worth logging in a health server or the program around it. An ordinary request is no event.
 ///
-/// Its [`Display`](fmt::Display) is a line of text for a log of your own.
+/// Its [`Display`](fmt::Display) is a line of text for a log of your own. For a log with fields there are
+/// [`level`](Event::level), [`message`](Event::message) and [`for_each_field`](Event::for_each_field).
+///
+/// ```
+/// use baton_health::{Config, Event, Level};
+/// use std::sync::Arc;
+///
+/// let mut config = Config::default();
+/// config.on_event = Arc::new(|event| {
+///     if event.level() >= Level::Warn {
+///         eprintln!("health: {event}");
+///     }
+/// });
+/// assert_eq!(Event::Unhealthy { reason: "no connection" }.to_string(), "unhealthy reason=no connection");
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {

@@ -12,7 +12,7 @@ pub mod operating {}
 ///
 /// # See also
 ///
-/// [`Connector`](crate::Connector), [`HealthServer`](crate::HealthServer), [`Config`](crate::Config),
+/// [`Checks`](crate::Checks), [`Connector`](crate::Connector), [`HealthServer`](crate::HealthServer), [`Config`](crate::Config),
 /// [`Event`](crate::Event), [`Probe`](crate::Probe), [`Stop`](crate::Stop).
 pub mod embedding {}
 

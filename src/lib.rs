@@ -44,7 +44,7 @@
 //!    `/ready` answers 200. If it fails, the program logs the error and exits with 1.
 //! 4. It calls [`serve`](Connector::serve), the connector's own work. A request to `/health` calls
 //!    [`validate`](Connector::validate) meanwhile, on a thread of its own. An error is a 503 with the
-//!    error's text.
+//!    error's text. A `validate` that looks at more than one thing uses [`Checks`].
 //! 5. On SIGTERM, SIGINT or SIGHUP, `/ready` turns 503 and [`Stop`] is requested. `serve` returns, answers under way
 //!    are delivered, and the program exits with 0.
 //!
@@ -68,7 +68,7 @@
 //! | endpoint | asks | 200 | 503 |
 //! |---|---|---|---|
 //! | `/health` | [`validate`](Connector::validate) | it returned `Ok` | it returned an error, panicked, or takes too long; no connector yet |
-//! | `/ready` | [`ready`](Connector::ready) | there is a connector, and it says so | there is none yet, it says no, or the process is about to end |
+//! | `/ready` | [`ready`](Connector::ready) | there is a connector, and it says so | there is none yet, it says no, the program refuses new work, or the process is about to end |
 //! | `/live` | nothing | always | never |
 //!
 //! # Threads and limits
