@@ -313,6 +313,19 @@ fn the_readmes_endpoints_are_those_of_the_code() {
 }
 
 #[test]
+#[cfg(unix)]
+fn every_stage_of_the_gate_is_described() {
+    use std::os::unix::fs::PermissionsExt;
+    let described = read("CONTRIBUTING.md");
+    for entry in fs::read_dir(root().join(".ci")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let runs_alone = entry.metadata().unwrap().permissions().mode() & 0o111 != 0 && name != "inputs";
+        assert!(!runs_alone || described.contains(&format!("`{name}`")) || described.contains(&format!("`.ci/{name}`")), "{name}");
+    }
+}
+
+#[test]
 fn the_readmes_costs_are_the_measured_ones() {
     // `cargo bench` keeps what it measured, and draws it.
     let kept = read("benches/figures.txt");
