@@ -103,7 +103,12 @@ fn a_list_that_cannot_be_whole_is_an_error() {
         (r#"{"users":"hunter2","total":5}"#, "not a page of users: line 1 column 18"),
         (r#"{"users":[]"#, "not a page of users: line 1 column 11"),
     ] {
-        let directory = upstream(|target| if target == "/whoami" { good(target) } else { ok(page) });
+        let mut asked = 0;
+        let directory = upstream(move |target| {
+            asked += 1;
+            assert!(asked < 10, "it asks for ever");
+            if target == "/whoami" { good(target) } else { ok(page) }
+        });
         directory.sync(&Stop::default());
         assert_eq!(directory.ready().unwrap_err().to_string(), "not synced yet");
         let told = health(directory).unwrap_err();
@@ -123,6 +128,7 @@ fn serve_goes_on_after_a_failure_until_it_is_asked_to_stop() {
     thread::scope(|scope| {
         let serving = scope.spawn(|| directory.serve(&stop));
         while directory.synced().at.is_none() {
+            assert!(!serving.is_finished(), "it goes on until it is asked to stop");
             thread::yield_now();
         }
         stop.request();
