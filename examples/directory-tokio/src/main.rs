@@ -1,0 +1,273 @@
+//! A connector with an async client: it syncs the users of a directory that speaks HTTPS and JSON, with
+//! tokio and reqwest. The runtime stays inside; `validate` and `serve` block on it.
+//!
+//! ```console
+//! $ directory-tokio --url=https://directory.example.com --token-file=/run/secrets/token --health-check
+//! $ directory-tokio health-check --endpoint=ready
+//! ```
+//!
+//! `GET /whoami` answers 200 if the directory knows the token. `GET /users?limit=100&after=ID` answers
+//! `{"users":[{"id":"1","name":"alice"}],"next":"1","total":27}`, without `next` on the last page.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use baton_health::{App, BoxError, Connector, Level, Secret, Setting, Settings, Stop, explain, log};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Client, Url, redirect};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use serde::Deserialize;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+
+#[cfg(test)]
+mod tests;
+
+/// How long a whole call may take: shorter than the probe's 5 s, so that `validate` can say why it failed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Bytes in the body of an answer, or in a file of certificates. Beyond it reading fails.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Users in the list. Beyond it the sync fails, so that no directory can fill the memory.
+const MAX_USERS: usize = 1_000_000;
+
+const URL: Setting<String> = Setting::text("url", "URL").help("Where the directory is: https://HOST[:PORT][/PATH]");
+const TOKEN: Setting<Secret> = Setting::secret("token").help("What the directory knows us by");
+const CA_FILE: Setting<Option<PathBuf>> =
+    Setting::path("ca-file", "FILE").help("Certificates (PEM) to trust instead of the built-in ones").optional();
+const PAGE_SIZE: Setting<u64> = Setting::number("page-size", "COUNT").range(1..=1000).default(100).help("Users to ask for at once");
+const SYNC_INTERVAL: Setting<Duration> = Setting::duration("sync-interval")
+    .range(Duration::from_secs(1)..=Duration::from_secs(86400))
+    .default(Duration::from_secs(60))
+    .help("Time between two rounds of syncing");
+
+struct Directory {
+    /// Its one thread is whichever blocks on it: that of `serve`, or that of `validate`.
+    runtime: Runtime,
+    client: Client,
+    url: String,
+    page_size: String,
+    interval: Duration,
+    synced: Mutex<Synced>,
+}
+
+/// What came of the syncs so far.
+#[derive(Default)]
+struct Synced {
+    /// Names by id, as of the last sync that worked.
+    users: BTreeMap<String, String>,
+    at: Option<Instant>,
+    /// Why the last sync failed, if it did.
+    failure: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    users: Vec<User>,
+    next: Option<String>,
+    total: usize,
+}
+
+#[derive(Deserialize)]
+struct User {
+    id: String,
+    name: String,
+}
+
+impl Directory {
+    /// Fails when a setting cannot be right. It does not ask the directory: one that is down now may come back,
+    /// as it may later, and `/health` tells.
+    fn connect(settings: &Settings) -> Result<Directory, BoxError> {
+        let url = settings.get(&URL);
+        if !is_https(&url) {
+            return Err(settings.error(&URL, &"expected https://HOST[:PORT][/PATH]"));
+        }
+        let token = bearer(&settings.get(&TOKEN)).map_err(|reason| settings.error(&TOKEN, &reason))?;
+        let roots = match settings.get(&CA_FILE) {
+            None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
+            Some(path) => read_roots(&path).map_err(|reason| settings.error(&CA_FILE, &reason))?,
+        };
+        let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = Client::builder()
+            .timeout(CALL_TIMEOUT)
+            .tls_backend_preconfigured(tls)
+            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, token)]))
+            // The token goes to the directory alone.
+            .redirect(redirect::Policy::none())
+            .build()?;
+        Ok(Directory {
+            runtime: Builder::new_current_thread().enable_io().enable_time().build()?,
+            client,
+            url: url.trim_end_matches('/').to_owned(),
+            page_size: settings.get(&PAGE_SIZE).to_string(),
+            interval: settings.get(&SYNC_INTERVAL),
+            synced: Mutex::default(),
+        })
+    }
+
+    /// The body of the answer. An error says where we asked, but not what was sent or came back: that may hold
+    /// the token.
+    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, BoxError> {
+        let answer = self.ask(path, query).await;
+        answer.map_err(|reason| format!("{}{path}: {}", self.url, explain(&*reason)).into())
+    }
+
+    async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, BoxError> {
+        let request = self.client.get(format!("{}{path}", self.url)).query(query);
+        let mut answer = request.send().await.map_err(told)?;
+        match answer.status().as_u16() {
+            200 => {}
+            401 | 403 => return Err("the directory refuses our token".into()),
+            status => return Err(format!("status {status}").into()),
+        }
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(told)? {
+            body.extend_from_slice(&piece);
+            if body.len() > MAX_BYTES {
+                return Err(format!("the answer is longer than {MAX_BYTES} bytes").into());
+            }
+        }
+        Ok(body)
+    }
+
+    /// All pages of the list, or an error: in a list cut short, users would look removed.
+    async fn users(&self) -> Result<BTreeMap<String, String>, BoxError> {
+        let mut users = BTreeMap::new();
+        let mut after = String::new();
+        loop {
+            let body = self.get("/users", &[("limit", &self.page_size), ("after", &after)]).await?;
+            let page: Page = serde_json::from_slice(&body)
+                .map_err(|error| format!("not a page of users: line {} column {}", error.line(), error.column()))?;
+            let before = users.len();
+            users.extend(page.users.into_iter().map(|user| (user.id, user.name)));
+            match page.next {
+                _ if users.len() > MAX_USERS => return Err(format!("more than {MAX_USERS} users").into()),
+                // A page that brings nobody would bring nobody for ever.
+                Some(next) if users.len() > before => after = next,
+                _ if users.len() == page.total => return Ok(users),
+                _ => return Err(format!("the list is cut short: {} of {} users", users.len(), page.total).into()),
+            }
+        }
+    }
+
+    async fn sync(&self) {
+        let users = self.users().await;
+        let mut synced = self.synced();
+        match users {
+            Ok(users) => {
+                if synced.users != users || synced.at.is_none() {
+                    log(Level::Info, "users changed", &[("users", &users.len().to_string())]);
+                }
+                *synced = Synced { users, at: Some(Instant::now()), failure: None };
+            }
+            // It may pass: say so, and try again in the next round.
+            Err(error) => {
+                log(Level::Warn, "sync failed", &[("reason", &error.to_string())]);
+                synced.failure = Some(error.to_string());
+            }
+        }
+    }
+
+    fn synced(&self) -> MutexGuard<'_, Synced> {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connector for Directory {
+    /// Asks the directory, for real: the token may have been revoked since. Then says how the last sync went.
+    ///
+    /// It may block on the runtime, since it runs on no thread of it.
+    fn validate(&self) -> Result<(), BoxError> {
+        self.runtime.block_on(self.get("/whoami", &[]))?;
+        match &self.synced().failure {
+            Some(failure) => Err(format!("the last sync failed: {failure}").into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks nobody: there is something to serve once a sync has worked, and not too long ago.
+    fn ready(&self) -> Result<(), BoxError> {
+        match self.synced().at {
+            None => Err("not synced yet".into()),
+            Some(at) if at.elapsed() > 3 * self.interval => Err("the last sync that worked is too long ago".into()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn serve(&self, stop: &Stop) -> Result<(), BoxError> {
+        let (sender, stopped) = oneshot::channel();
+        // The runtime's destructor waits for this task. It ends, since `Stop` is requested once `serve` has returned.
+        let stop = stop.clone();
+        self.runtime.spawn_blocking(move || {
+            stop.wait();
+            // Without a receiver, `serve` has returned already.
+            let _ = sender.send(());
+        });
+        let syncs = async {
+            loop {
+                self.sync().await;
+                tokio::time::sleep(self.interval).await;
+            }
+        };
+        // A call under way ends with the future that makes it.
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = stopped => Ok(()),
+                never = syncs => never,
+            }
+        })
+    }
+}
+
+/// The token must not go over the network in the clear.
+fn is_https(url: &str) -> bool {
+    url.parse().is_ok_and(|url: Url| {
+        let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        url.scheme() == "https" && bare
+    })
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue, &'static str> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| "no header can hold it")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn read_roots(path: &Path) -> Result<RootCertStore, BoxError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_reader_iter(BufReader::new(File::open(path)?.take(MAX_BYTES as u64))) {
+        roots.add(certificate?)?;
+    }
+    if roots.is_empty() { Err("it holds no certificate".into()) } else { Ok(roots) }
+}
+
+fn told(error: reqwest::Error) -> BoxError {
+    if error.is_timeout() {
+        return format!("no whole answer within {} s", CALL_TIMEOUT.as_secs()).into();
+    }
+    error.without_url().into()
+}
+
+fn app() -> App {
+    App::new("directory-tokio", env!("CARGO_PKG_VERSION"))
+        .about("Syncs the users of a directory")
+        .setting(&URL)
+        .setting(&TOKEN)
+        .setting(&CA_FILE)
+        .setting(&PAGE_SIZE)
+        .setting(&SYNC_INTERVAL)
+}
+
+fn main() -> ExitCode {
+    app().run(Directory::connect)
+}
