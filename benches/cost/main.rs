@@ -9,6 +9,8 @@
 //! `cargo bench --bench cost -- --draw` only draws.
 
 #[cfg(target_os = "linux")]
+mod builds;
+#[cfg(target_os = "linux")]
 mod drawing;
 #[cfg(target_os = "linux")]
 mod figures;
@@ -22,6 +24,9 @@ mod process;
 mod server;
 #[cfg(target_os = "linux")]
 mod stats;
+
+#[cfg(target_os = "linux")]
+use builds::{Build, builds};
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -57,37 +62,4 @@ fn main() {
     if !quick {
         figures::keep();
     }
-}
-
-/// One way this program was built.
-#[cfg(target_os = "linux")]
-struct Build {
-    name: &'static str,
-    path: std::path::PathBuf,
-    bytes: u64,
-}
-
-/// Those builds that are there: the one cargo has just made, and the static ones beside it.
-#[cfg(target_os = "linux")]
-fn builds(skipped: &mut Vec<String>) -> Vec<Build> {
-    let own = std::path::PathBuf::from(env!("CARGO_BIN_EXE_baton-passwd"));
-    let target = own.ancestors().nth(2).unwrap_or(&own);
-    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let release = |directory: &std::path::Path| directory.join(&musl).join("release/baton-passwd");
-    let mut builds = Vec::new();
-    for (name, path, command) in [
-        ("static", release(target), format!("cargo build --release --target {musl}")),
-        (
-            "smallest",
-            release(&target.join("smallest")),
-            format!("cargo +nightly build --release --config .cargo/smallest.toml --target {musl}"),
-        ),
-        ("this build", own.clone(), String::new()),
-    ] {
-        match std::fs::metadata(&path) {
-            Ok(metadata) => builds.push(Build { name, path, bytes: metadata.len() }),
-            Err(_) => skipped.push(format!("the {name} build; it is made by: {command}")),
-        }
-    }
-    builds
 }

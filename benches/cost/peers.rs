@@ -1,11 +1,12 @@
 //! The other programs, as far as the machine has them.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::process::{PATIENCE, Running, ask, is_there, wait};
+use crate::builds::target;
+use crate::process::{PATIENCE, Running, ask, is_there, reachable, wait};
 
 /// Compiles the floor that probes are measured against.
 pub(crate) fn floor(scratch: &Path) -> Option<PathBuf> {
@@ -35,34 +36,75 @@ pub(crate) fn probes(address: SocketAddr, skipped: &mut Vec<String>) -> Vec<(&'s
     found
 }
 
-/// nginx, answering 200 with as long a body as ours and doing nothing else.
-pub(crate) fn nginx(scratch: &Path, skipped: &mut Vec<String>) -> Option<(Running, SocketAddr)> {
-    let started = is_there("nginx").then(|| start_nginx(scratch)).flatten();
-    if started.is_none() {
-        skipped.push("nginx (not installed, or does not start)".into());
-    }
-    started
+/// A server that others wrote, answering 200 with as long a body as ours and doing nothing else.
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    start: Box<dyn Fn(SocketAddr) -> Option<Running>>,
 }
 
-fn start_nginx(scratch: &Path) -> Option<(Running, SocketAddr)> {
-    const BODY: &str = r#"{"status":"healthy","timestamp":"2025-01-31T12:00:00Z"}"#;
-    // Free now, and nobody else is expected to want it before nginx does.
-    let address = TcpListener::bind(("127.0.0.1", 0)).ok()?.local_addr().ok()?;
-    let directory = scratch.join("nginx");
-    fs::create_dir_all(&directory).ok()?;
+const BODY: &str = r#"{"status":"healthy","timestamp":"2025-01-31T12:00:00Z"}"#;
+
+impl Server {
+    /// Starts it there, on a port that is free now and that nobody else is expected to want before it does.
+    pub(crate) fn start(&self, ip: IpAddr) -> Option<(Running, SocketAddr)> {
+        let address = TcpListener::bind((ip, 0)).ok()?.local_addr().ok()?;
+        let running = (self.start)(address)?;
+        // An answer, not just a connection: nginx has to wait for its worker.
+        wait(PATIENCE, || ask(reachable(address), "/").is_some()).then_some((running, address))
+    }
+}
+
+/// Those servers that the machine has: nginx, Go's net/http and hyper.
+pub(crate) fn servers(scratch: &Path, skipped: &mut Vec<String>) -> Vec<Server> {
+    let mut found = Vec::new();
+    if is_there("nginx") {
+        let directory = scratch.join("nginx");
+        found.push(Server { name: "nginx", start: Box::new(move |address| start_nginx(&directory, address)) });
+    } else {
+        skipped.push("nginx (not installed)".into());
+    }
+    match go(scratch) {
+        Some(program) => found.push(Server { name: "Go net/http", start: Box::new(move |address| with_body(&program, address)) }),
+        None => skipped.push("Go net/http (no go, or it does not compile)".into()),
+    }
+    let program = target().join("hyper/release/hyper-peer");
+    if program.is_file() {
+        found.push(Server { name: "hyper", start: Box::new(move |address| with_body(&program, address)) });
+    } else {
+        let command = "cargo build --release --manifest-path benches/peers/hyper/Cargo.toml --target-dir target/hyper";
+        skipped.push(format!("hyper; it is made by: {command}"));
+    }
+    found
+}
+
+/// Compiles the server in Go.
+fn go(scratch: &Path) -> Option<PathBuf> {
+    let (source, program) = (scratch.join("server.go"), scratch.join("server-in-go"));
+    fs::write(&source, include_str!("../peers/server.go")).ok()?;
+    let mut go = Command::new("go");
+    go.args(["build", "-ldflags=-s -w", "-o"]).arg(&program).arg(&source).env("CGO_ENABLED", "0").current_dir(scratch);
+    let compiled = go.stdin(Stdio::null()).stderr(Stdio::null()).status();
+    compiled.is_ok_and(|status| status.success()).then_some(program)
+}
+
+fn with_body(program: &Path, address: SocketAddr) -> Option<Running> {
+    Running::start(Command::new(program).arg(address.to_string()).arg(BODY))
+}
+
+fn start_nginx(directory: &Path, address: SocketAddr) -> Option<Running> {
+    fs::create_dir_all(directory).ok()?;
     let path = directory.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
         .collect();
     let configuration = format!(
-        "daemon off;\nworker_processes 1;\npid {path}/pid;\nerror_log /dev/null crit;\nevents {{ worker_connections 4096; }}\n\
-         http {{\naccess_log off;\n{temporary}server {{\nlisten {address} backlog=1024;\ndefault_type application/json;\n\
-         location / {{ return 200 '{BODY}\\n'; }}\n}}\n}}\n"
+        "daemon off;\nworker_processes 1;\nworker_rlimit_nofile 16384;\npid {path}/pid;\nerror_log /dev/null crit;\n\
+         events {{ worker_connections 16384; }}\n\
+         http {{\naccess_log off;\nclient_header_timeout 5s;\n{temporary}server {{\nlisten {address} backlog=4096;\n\
+         default_type application/json;\nlocation / {{ return 200 '{BODY}\\n'; }}\n}}\n}}\n"
     );
     let file = directory.join("nginx.conf");
     fs::write(&file, configuration).ok()?;
-    let running = Running::start(Command::new("nginx").arg("-p").arg(&directory).arg("-c").arg(&file))?;
-    // An answer, not just a connection: that has to wait for the worker.
-    wait(PATIENCE, || ask(address, "/").is_some()).then_some((running, address))
+    Running::start(Command::new("nginx").arg("-p").arg(directory).arg("-c").arg(&file))
 }

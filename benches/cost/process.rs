@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -53,6 +53,11 @@ pub(crate) fn wait(time: Duration, mut done: impl FnMut() -> bool) -> bool {
 
 /// A connector under `wrapper`, if there is one, and the address from its first log line.
 pub(crate) fn daemon(program: &Path, wrapper: &[&str]) -> Option<(Running, SocketAddr)> {
+    daemon_at(Ipv4Addr::LOCALHOST.into(), program, wrapper)
+}
+
+/// The same, listening there.
+pub(crate) fn daemon_at(ip: IpAddr, program: &Path, wrapper: &[&str]) -> Option<(Running, SocketAddr)> {
     let mut command = match wrapper {
         [] => Command::new(program),
         [first, rest @ ..] => {
@@ -61,7 +66,7 @@ pub(crate) fn daemon(program: &Path, wrapper: &[&str]) -> Option<(Running, Socke
             command
         }
     };
-    command.args(["--health-check", "--health-check-port=0"]);
+    command.args(["--health-check", "--health-check-port=0", &format!("--health-check-bind-address={ip}")]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut running = Running(command.spawn().ok()?);
     let mut log = BufReader::new(running.0.stderr.take()?);
@@ -70,7 +75,12 @@ pub(crate) fn daemon(program: &Path, wrapper: &[&str]) -> Option<(Running, Socke
     let address = line.split("\"address\":\"").nth(1)?.split('"').next()?.parse().ok()?;
     // The log is read to its end, so that its writer never waits.
     thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    wait(PATIENCE, || ask(address, "/ready").is_some()).then_some((running, address))
+    wait(PATIENCE, || ask(reachable(address), "/ready").is_some()).then_some((running, address))
+}
+
+/// Where this machine reaches a server that listens on all its addresses.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address }
 }
 
 /// One request on a connection of its own; how long a 200 took to come.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -22,15 +22,26 @@ struct Subject {
     latency: Vec<f64>,
     cpu: f64,
     throughput: Vec<f64>,
+    /// CPU per request, for each of [`AT_ONCE`].
+    cpu_at_once: [Vec<f64>; AT_ONCE.len()],
 }
+
+/// So many clients at once. The throughput is that of the second.
+const AT_ONCE: [usize; 4] = [1, 16, 64, 256];
 
 pub(crate) fn run(builds: &[Build], scratch: &Path, quick: bool, skipped: &mut Vec<String>) {
     let mut subjects = Vec::new();
-    let nginx = peers::nginx(scratch, skipped).map(|(running, address)| ("nginx", running, address));
-    let own = builds.iter().filter_map(|build| daemon(&build.path, &[]).map(|(running, address)| (build.name, running, address)));
-    for (name, running, address) in nginx.into_iter().chain(own) {
+    let peers = peers::servers(scratch, skipped);
+    let others = peers.iter().map(|peer| (peer.name, peer.start(Ipv4Addr::LOCALHOST.into())));
+    let own = builds.iter().map(|build| (build.name, daemon(&build.path, &[])));
+    for (name, started) in others.chain(own) {
+        let Some((running, address)) = started else {
+            skipped.push(format!("{name} (does not start)"));
+            continue;
+        };
         let at_rest = memory(running.0.id());
-        subjects.push(Subject { name, running, address, at_rest, latency: Vec::new(), cpu: 0.0, throughput: Vec::new() });
+        let [latency, throughput] = [Vec::new(), Vec::new()];
+        subjects.push(Subject { name, running, address, at_rest, latency, cpu: 0.0, throughput, cpu_at_once: Default::default() });
     }
     let Some(baseline) = subjects.first().map(|subject| subject.name) else { return };
 
@@ -60,6 +71,16 @@ pub(crate) fn run(builds: &[Build], scratch: &Path, quick: bool, skipped: &mut V
                 spread(&subject.throughput),
                 ratio(paired(&subject.throughput, &first.throughput)),
             ]
+        }),
+    );
+
+    println!("\n## CPU of the server per request in us, and its ratio to {baseline}, with so many clients at once");
+    table(
+        &["server", "1", "ratio", "16", "ratio", "64", "ratio", "256", "ratio"],
+        subjects.iter().map(|subject| {
+            let all = subject.cpu_at_once.iter().zip(&first.cpu_at_once);
+            let cells = all.flat_map(|(cpu, nginx)| [format!("{:.1}", median(cpu) * 1000.0), ratio(paired(cpu, nginx))]);
+            std::iter::once(subject.name.to_owned()).chain(cells).collect()
         }),
     );
 
@@ -102,17 +123,31 @@ fn in_sequence(subjects: &mut [Subject], rounds: usize) {
     }
 }
 
-/// Sixteen clients at once, a second at a time.
+/// Many clients at once, a second at a time.
 fn at_once(subjects: &mut [Subject], rounds: usize) {
     for round in 0..rounds {
-        for offset in 0..subjects.len() {
-            let at = (round + offset) % subjects.len();
-            let subject = &mut subjects[at];
-            let url = format!("http://{}/health", subject.address);
-            let output = Command::new("wrk").args(["-t2", "-c16", "-d1s", "-H", "Connection: close", &url]).output();
-            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-            let figure = text.split("Requests/sec:").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-            subject.throughput.push(figure.unwrap_or(f64::NAN));
+        for (place, clients) in AT_ONCE.into_iter().enumerate() {
+            for offset in 0..subjects.len() {
+                let at = (round + offset) % subjects.len();
+                let subject = &mut subjects[at];
+                let url = format!("http://{}/health", subject.address);
+                let clients = format!("-c{clients}");
+                let before = cpu_ms(subject.running.0.id());
+                let output = Command::new("wrk").args(["-t1", &clients, "-d1s", "-H", "Connection: close", &url]).output();
+                let cpu = cpu_ms(subject.running.0.id()) - before;
+                let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+                let figure = |word: &str| -> f64 { word.parse().unwrap_or(f64::NAN) };
+                let words: Vec<&str> = text.split_whitespace().collect();
+                // "20012 requests in 1.00s, 3.21MB read", and "Requests/sec: 19993.21".
+                let before_word =
+                    |word: &str| words.iter().position(|other| *other == word).and_then(|at| words.get(at.checked_sub(1)?));
+                let requests = before_word("requests").map_or(f64::NAN, |word| figure(word));
+                subject.cpu_at_once[place].push(cpu / requests);
+                if place == 1 {
+                    let rate = words.iter().position(|word| *word == "Requests/sec:").and_then(|at| words.get(at + 1));
+                    subject.throughput.push(rate.map_or(f64::NAN, |word| figure(word)));
+                }
+            }
         }
     }
 }

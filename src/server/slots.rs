@@ -121,12 +121,13 @@ impl<C> Slots<C> {
         self.open -= 1;
     }
 
-    /// Evicts the oldest idle connection of the remote network that has the most idle ones, or if there is none,
+    /// Evicts the oldest idle connection of the remote networks that have the most idle ones, or if there is none,
     /// the oldest one from this machine. The caller ends the connection through the handle.
     pub(crate) fn evict(&mut self) -> Option<C> {
-        let remote = self.networks.iter().filter(|(network, _)| *network != Network::Loopback);
-        let network = remote.max_by_key(|(_, count)| *count).map_or(Network::Loopback, |(network, _)| *network);
-        let at = self.idle.iter().position(|idle| idle.network == network)?;
+        let remote = || self.networks.iter().filter(|(network, _)| *network != Network::Loopback);
+        let most = remote().map(|(_, count)| *count).max();
+        let is_next = |idle: &Idle<C>| most.is_none_or(|most| remote().any(|entry| *entry == (idle.network, most)));
+        let at = self.idle.iter().position(is_next)?;
         let idle = self.remove_idle(at);
         self.evicting.push(idle.id);
         Some(idle.handle)
@@ -199,6 +200,12 @@ mod tests {
         assert_eq!(evicted(&mut slots)[..2], [2, 3]);
         let mut slots = full_of(&[Network::Loopback, ELSEWHERE]);
         assert_eq!(evicted(&mut slots), [1, 0]);
+    }
+
+    #[test]
+    fn of_networks_with_equally_many_the_one_with_the_oldest_connection_loses_it() {
+        let mut slots = full_of(&[Network::Loopback, ELSEWHERE, THIRD, THIRD, ELSEWHERE, Network::Remote(3)]);
+        assert_eq!(evicted(&mut slots), [1, 2, 3, 4, 5, 0]);
     }
 
     #[test]

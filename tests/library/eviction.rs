@@ -1,7 +1,7 @@
 //! Which connections the server closes to make room, and which it never closes.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use baton_health::{Endpoint, Probe};
 
-use crate::alone::in_own_process;
+use crate::alone::{in_own_process, threads_named};
 use crate::client::{Client, get_request};
 use crate::scripted::{Scripted, Server};
 use crate::stalls::{HALF_A_HEAD, SetOnDrop};
-use crate::wait::TEST_TIMEOUT;
+use crate::wait::{TEST_TIMEOUT, until};
 
 /// Runs `work` while busy loops take most of the processors' time.
 fn beside_busy_loops(work: impl FnOnce()) {
@@ -133,7 +133,7 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
                 })
             })
             .collect();
-        crate::wait::until("every flooder to hold all its connections", || full.load(Ordering::SeqCst) == FLOODERS);
+        until("every flooder to hold all its connections", || full.load(Ordering::SeqCst) == FLOODERS);
         let mut lost = Vec::new();
         for number in 1..=PROBES {
             probe.store(number, Ordering::SeqCst);
@@ -147,4 +147,48 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
         assert!(lost.is_empty(), "{} of {PROBES} probes lost beside {made} stalled connections: {lost:?}", lost.len());
     });
     assert_eq!(server.wait_for_events(1), ["healthy"], "stalled clients cause no event");
+}
+
+/// In the network of `.ci/flood` a client that connects to one of these addresses has it itself.
+const MACHINES: [IpAddr; 3] = [machine(1), machine(2), machine(3)];
+
+const fn machine(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 83, 0, number))
+}
+
+#[test]
+#[ignore = "needs a network with addresses of other machines: .ci/flood"]
+fn the_machine_with_most_idle_connections_loses_its_oldest_first_and_loopback_last() {
+    const ACCEPTORS: usize = 2;
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let [first, second, third] = MACHINES;
+    let arrivals = [LOOPBACK, LOOPBACK, first, second, second, second, first, third];
+    let evicted_in_order = [3, 2, 4, 5, 6, 7, 0, 1];
+
+    let server = Server::with(Scripted::validate(|| Ok(())), |config| {
+        config.max_connections = arrivals.len();
+        config.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+    });
+    let stalled_from = |ip| {
+        let client = Client::that_sent(SocketAddr::new(ip, server.address().port()), HALF_A_HEAD);
+        assert_eq!(client.0.local_addr().expect("it is connected").ip(), ip);
+        client
+    };
+    let mut clients: Vec<_> = (ACCEPTORS + 1..)
+        .zip(arrivals)
+        .map(|(threads, ip)| {
+            let client = stalled_from(ip);
+            until("a thread for the stalled client", || threads_named("health") == Some(threads));
+            Some(client)
+        })
+        .collect();
+    let mut newest = Vec::new();
+    for number in evicted_in_order {
+        newest.push(stalled_from(LOOPBACK));
+        clients[number].take().expect("it is evicted once").closed();
+    }
+    for client in newest {
+        client.send("st: a\r\n\r\n").expect("it is connected");
+        assert_eq!(client.answer().status, 200);
+    }
 }
