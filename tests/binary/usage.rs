@@ -28,7 +28,9 @@ fn last_line(outcome: &Outcome) -> &str {
 /// Where a connector listened before it found its source missing; nowhere, if it did not listen.
 #[track_caller]
 fn listened(outcome: &Outcome) -> Option<SocketAddr> {
-    let lines: Vec<_> = outcome.stderr.lines().map(log_line).filter(|line| line.at("msg") != Some(OFF)).collect();
+    // On a slow machine connecting takes long enough to be logged.
+    let told = |message: Option<&str>| message != Some(OFF) && message != Some("connecting");
+    let lines: Vec<_> = outcome.stderr.lines().map(log_line).filter(|line| told(line.at("msg"))).collect();
     let messages: Vec<_> = lines.iter().filter_map(|line| line.at("msg")).collect();
     assert!((outcome.code, &*outcome.stdout) == (Some(1), "") && messages.last() == Some(&"failed"), "{outcome:?}");
     assert!(messages.len() == 1 || messages == ["listening", "failed"], "{outcome:?}");
