@@ -1,21 +1,22 @@
 //! Parses the texts of settings: numbers, switches, times, levels.
 
 use crate::event::Level;
-use crate::text::push_digits;
+use crate::text::{parse_digits, push_digits};
 
 /// The words of Go's `strconv.ParseBool`, as the Go connectors use it.
 pub(super) fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
+    if ["1", "t", "T", "true", "TRUE", "True"].contains(&text) {
+        Some(true)
+    } else if ["0", "f", "F", "false", "FALSE", "False"].contains(&text) {
+        Some(false)
+    } else {
+        None
     }
 }
 
 /// Only decimal digits: no sign, no space, and no leading zero, which some programs read as octal.
 pub(super) fn whole_number(text: &str) -> Option<u64> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    if plain { text.parse().ok() } else { None }
+    if text.len() > 1 && text.starts_with('0') { None } else { parse_digits(text.as_bytes()) }
 }
 
 /// The units of a time, in milliseconds.

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Malformed, field, is_field_content, is_token, line, parse_text, split, version_of};
 use crate::limits::MAX_REQUEST_HEAD;
+use crate::text::parse_digits;
 
 /// The status codes this server answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +285,7 @@ fn wait(member: &[u8]) -> Option<u32> {
         return None;
     }
     // A number that does not fit means "as long as it takes".
-    Some(str::parse(std::str::from_utf8(digits).ok()?).unwrap_or(u32::MAX))
+    Some(parse_digits(digits).and_then(|seconds| seconds.try_into().ok()).unwrap_or(u32::MAX))
 }
 
 /// Whether proxies add a field of this name (RFC 7239; RFC 9110 section 7.6.3; custom).

@@ -1,7 +1,8 @@
 //! Parses the head of an answer, for the probe.
 
-use super::{Malformed, field, is_field_content, line, parse_text, split, version_of};
+use super::{Malformed, field, is_field_content, line, split, version_of};
 use crate::limits::MAX_RESPONSE_HEAD;
+use crate::text::parse_digits;
 
 /// The head of an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,9 +37,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Response<'_>>, Malformed> {
             Some((text, after)) => {
                 rest = after;
                 let (name, value) = field(text)?;
-                // `parse` would accept a sign.
                 if name.eq_ignore_ascii_case(b"content-length") && value.iter().all(u8::is_ascii_digit) {
-                    length = parse_text(value);
+                    length = parse_digits(value);
                 } else if name.eq_ignore_ascii_case(b"location") {
                     location = Some(value);
                 }
@@ -53,7 +53,7 @@ fn status_line(text: &[u8]) -> Option<(u16, &[u8])> {
     let (1, _) = version_of(version)? else { return None };
     let (code, reason) = split(rest, b' ').unwrap_or((rest, b""));
     match code {
-        [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => Some((parse_text(code)?, reason)),
+        [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => Some((parse_digits(code)?.try_into().ok()?, reason)),
         _ => None,
     }
 }
