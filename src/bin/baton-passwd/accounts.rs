@@ -94,7 +94,7 @@ impl Unusable {
 
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file.to_string_lossy())?;
+        self.file.display().fmt(f)?;
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }
@@ -118,18 +118,13 @@ impl fmt::Debug for Unusable {
     }
 }
 
-impl std::error::Error for Unusable {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.reason {
-            Reason::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// The text contains the system's error, so that is no source beside it.
+impl std::error::Error for Unusable {}
 
 impl Accounts {
     /// Reads and parses both files.
     pub(crate) fn read(passwd: &Path, group: &Path) -> Result<Accounts, Unusable> {
+        let contents = |file: &Path| contents(file).map_err(|reason| Unusable { file: file.to_owned(), line: 0, reason });
         Accounts::parse((passwd, &contents(passwd)?), (group, &contents(group)?))
     }
 
@@ -139,7 +134,7 @@ impl Accounts {
         let mut users = Vec::new();
         // Users by the number of their primary group: they are members of it without being listed there.
         let mut own = Vec::new();
-        passwd.each(7, |line, fields| {
+        passwd.each(7, &mut |line, fields| {
             let [name, _, rest @ ..] = fields else { return Ok(()) };
             let [uid, gid, ..] = rest else { return Ok(()) };
             number(uid).ok_or(Reason::NotANumber("uid"))?;
@@ -156,7 +151,7 @@ impl Accounts {
 
         let mut groups = Vec::new();
         let mut memberships = Vec::new();
-        group.each(4, |line, fields| {
+        group.each(4, &mut |line, fields| {
             let [name, _, gid, listed] = fields else { return Ok(()) };
             let id = number(gid).ok_or(Reason::NotANumber("gid"))?;
             groups.push(Record::new(Kind::Group, name, line, (*gid).to_owned()));
@@ -221,19 +216,18 @@ fn number(text: &str) -> Option<&str> {
     is_number.then(|| text.trim_start_matches('0'))
 }
 
-fn contents(file: &Path) -> Result<Vec<u8>, Unusable> {
-    let unusable = |reason| Unusable { file: file.to_owned(), line: 0, reason };
-    let mut source = File::open(file).map_err(|error| unusable(Reason::Io(error)))?;
+fn contents(file: &Path) -> Result<Vec<u8>, Reason> {
+    let mut source = File::open(file).map_err(Reason::Io)?;
     let mut bytes = Vec::new();
     loop {
         let filled = bytes.len();
         if filled > MAX_FILE {
-            return Err(unusable(Reason::TooLarge));
+            return Err(Reason::TooLarge);
         }
         bytes.resize(filled + CHUNK.max(filled), 0);
         let count = match source.read(bytes.get_mut(filled..).unwrap_or_default()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            Err(error) => return Err(unusable(Reason::Io(error))),
+            Err(error) => return Err(Reason::Io(error)),
             Ok(0) => {
                 bytes.truncate(filled);
                 return Ok(bytes);
@@ -244,6 +238,9 @@ fn contents(file: &Path) -> Result<Vec<u8>, Unusable> {
     }
 }
 
+/// What is done with a line, given its number and its fields.
+type EachLine<'a> = &'a mut dyn FnMut(usize, &[&str]) -> Result<(), Reason>;
+
 /// A file of lines of fields.
 struct Table<'a> {
     file: &'a Path,
@@ -253,7 +250,7 @@ struct Table<'a> {
 impl Table<'_> {
     /// Calls `each` for every line, numbered from 1, with its fields. Empty lines and comments are
     /// skipped, as the C libraries do, and so are lines of NIS (`+..`, `-..`), which name no account here.
-    fn each(&self, expected: usize, mut each: impl FnMut(usize, &[&str]) -> Result<(), Reason>) -> Result<(), Unusable> {
+    fn each(&self, expected: usize, each: EachLine<'_>) -> Result<(), Unusable> {
         let mut fields = Vec::new();
         for (line, bytes) in (1..).zip(self.bytes.split(|&byte| byte == b'\n')) {
             let unusable = |reason| Unusable { file: self.file.to_owned(), line, reason };
@@ -422,7 +419,6 @@ mod tests {
     fn a_file_that_cannot_be_read_is_reported_with_the_systems_reason() {
         let error = Accounts::read("/nonexistent/passwd".as_ref(), "/dev/null".as_ref()).unwrap_err();
         assert!(error.to_string().starts_with("/nonexistent/passwd: "), "{error}");
-        assert!(std::error::Error::source(&error).is_some());
         #[cfg(unix)]
         assert_eq!(
             Accounts::read("/dev/zero".as_ref(), "/dev/null".as_ref()).unwrap_err().to_string(),
