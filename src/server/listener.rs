@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 #[cfg(unix)]
 use std::net::Shutdown;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,15 +61,19 @@ impl Listeners {
     }
 
     pub(crate) fn stopper(&self) -> io::Result<Stopper> {
-        Ok(Stopper {
-            addresses: self.sockets.iter().map(|socket| socket.local_addr()).collect::<io::Result<_>>()?,
+        let mut stopper = Stopper {
+            addresses: Vec::new(),
             #[cfg(unix)]
-            handles: if CAN_SHUT_DOWN {
-                self.sockets.iter().map(|socket| handle(socket)).collect::<io::Result<_>>()?
-            } else {
-                Vec::new()
-            },
-        })
+            handles: Vec::new(),
+        };
+        for socket in &self.sockets {
+            stopper.addresses.push(socket.local_addr()?);
+            #[cfg(unix)]
+            if CAN_SHUT_DOWN {
+                stopper.handles.push(handle(socket)?);
+            }
+        }
+        Ok(stopper)
     }
 }
 
@@ -82,20 +86,21 @@ fn handle(socket: &TcpListener) -> io::Result<TcpStream> {
 /// One socket for both IP families where the system allows that, otherwise one for each family.
 fn bind_all(port: u16) -> io::Result<Vec<TcpListener>> {
     const TRIES: usize = 16;
-    let (v4, v6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let v4 = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     let mut tries = 0;
     loop {
         tries += 1;
-        let both = match TcpListener::bind((v6, port)) {
+        let both = match TcpListener::bind(v6) {
             Ok(both) => both,
             // Another program may have the port only in IPv6, and binding IPv4 would succeed.
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
-            Err(_) => return Ok(vec![TcpListener::bind((v4, port))?]),
+            Err(_) => return Ok(vec![v4(port)?]),
         };
         if !is_v6_only(&both) {
             return Ok(vec![both]);
         }
-        match TcpListener::bind((v4, both.local_addr()?.port())) {
+        match v4(both.local_addr()?.port()) {
             Ok(other) => return Ok(vec![both, other]),
             // Port 0 means any port, so try another one.
             Err(error) if error.kind() == ErrorKind::AddrInUse && port == 0 && tries < TRIES => {}

@@ -113,14 +113,11 @@ impl<G, H> Room<G, H> {
         }
         // If there is no thread at all, the other queued guests cannot be served either.
         let stay = if state.threads > 0 { state.queue.len() - 1 } else { 0 };
-        let refused: Vec<_> = state.queue.drain(stay..).collect();
-        let guests = refused
-            .into_iter()
-            .map(|(guest, id)| {
-                self.leave(&mut state, id);
-                guest
-            })
-            .collect();
+        let mut guests = Vec::new();
+        while let Some((guest, id)) = state.queue.remove(stay) {
+            self.leave(&mut state, id);
+            guests.push(guest);
+        }
         WithoutThread::Refused(guests)
     }
 
