@@ -229,7 +229,7 @@ impl App {
         // Output beyond a limit of file sizes (RLIMIT_FSIZE) becomes an error of `write` instead of a signal.
         #[cfg(unix)]
         sys::signal::ignore(sys::signal::SIGXFSZ);
-        match table.parse(Parser::from_env(), &|name| env::var_os(name)) {
+        match table.parse(Parser::from_args(env::args_os().skip(1)), &|name| env::var_os(name)) {
             Ok(Command::Help) => self.print(&table.help(self.name, self.version, self.about, width())),
             Ok(Command::Version) => self.print(&[self.name, " ", self.version, "\n"].concat()),
             Ok(Command::Probe(probe, endpoint, timeout)) => self.probe(&probe, endpoint, after(Instant::now(), timeout)),
@@ -315,8 +315,9 @@ impl std::error::Error for UsageError {}
 fn misspelt_variables(table: &Table) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (name, _) in env::vars_os() {
-        if let Some((name, ours)) = name.to_str().and_then(|name| Some((name, mistakes::misspelt(&table.rows, name)?))) {
-            found.push((name.to_owned(), ours));
+        let Ok(name) = name.into_string() else { continue };
+        if let Some(ours) = mistakes::misspelt(&table.rows, &name) {
+            found.push((name, ours));
         }
     }
     found

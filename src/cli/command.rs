@@ -192,16 +192,16 @@ fn find(row: &Row, given: &[Given], environment: Environment<'_>) -> Result<Opti
         }
     } else if let Some(flag) = flag {
         return Ok(Some((flag, Source::Flag)));
-    } else if let Some(value) = row.variable().as_deref().and_then(environment).filter(|value| !value.is_empty()) {
+    } else if let Some(value) = row.read_variable(environment) {
         return match row.problem(&value, Source::Variable) {
             None => Ok(Some((value, Source::Variable))),
             Some(problem) => Err(invalid(row, Source::Variable, &value, &problem)),
         };
     }
-    Ok(match row.default_text() {
-        Some(text) => Some((text.into(), Source::Default)),
-        None if matches!(row.default, Default::Required) => None,
-        None => Some((OsString::new(), Source::Absent)),
+    Ok(match row.default {
+        Default::Required => None,
+        Default::Absent(_) => Some((OsString::new(), Source::Absent)),
+        _ => Some((row.default_text().into(), Source::Default)),
     })
 }
 
@@ -209,7 +209,7 @@ fn find(row: &Row, given: &[Given], environment: Environment<'_>) -> Result<Opti
 fn required(missing: &[&Row]) -> String {
     let mut out = String::new();
     for (place, row) in missing.iter().enumerate() {
-        let variable = row.variable().unwrap_or_default();
+        let variable = row.variable();
         out.push_str(if place == 0 { "" } else { "; " });
         match row.secret {
             Some(_) => out.extend([&*variable, " or ", &variable, "_FILE"]),

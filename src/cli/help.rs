@@ -56,7 +56,7 @@ impl Table {
 
 /// The line with a setting's flag and variable.
 fn names(out: &mut String, row: &Row) {
-    let variable = row.variable().unwrap_or_default();
+    let variable = row.variable();
     if row.secret.is_some() {
         out.extend(["  ", &variable, ", ", &variable, "_FILE, --", row.name, "-file=", row.placeholder, "\n"]);
         return;
@@ -95,7 +95,7 @@ fn description(row: &Row) -> String {
         Default::Required => text.push_str(" [required]"),
         Default::Absent(described) if !described.is_empty() => text.extend([" [default: ", described, "]"]),
         _ => {
-            let default = row.default_text().unwrap_or_default();
+            let default = row.default_text();
             if !default.is_empty() {
                 text.extend([" [default: ", &default, "]"]);
             }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use super::row::{Kind, Row, Scope, Source};
 use super::value::{boolean, whole_number};
 use crate::address::parse_ip;
-use crate::text::escape_for_terminal;
+use crate::text::{escape_for_terminal, push_hex};
 
 pub(super) const SEE_HELP: &str = " (see --help)";
 
@@ -41,7 +41,7 @@ pub(super) fn hint(row: &Row, text: &str, source: Source) -> String {
 }
 
 fn address_hint(text: &str) -> &'static str {
-    let has_port = text.rsplit_once(':').is_some_and(|(ip, port)| parse_ip(ip).is_some() && whole_number(port).is_some());
+    let has_port = split_last(text, b':').is_some_and(|(ip, port)| parse_ip(ip).is_some() && whole_number(port).is_some());
     if has_port {
         "; the port goes to --health-check-port"
     } else if parse_ip(text).is_some() {
@@ -60,7 +60,7 @@ fn address_hint(text: &str) -> &'static str {
 pub(super) fn unknown_flag(rows: &[Row], dashes: &str, text: &OsStr) -> String {
     let name = text.to_str().unwrap_or_default();
     if let Some(row) = rows.iter().find(|row| row.secret.is_some() && row.name == name) {
-        let variable = row.variable().unwrap_or_default();
+        let variable = row.variable();
         return ["--", name, " is a secret, and others can read command lines: set ", &variable, " or ", &variable, "_FILE"]
             .concat();
     }
@@ -76,7 +76,8 @@ pub(super) fn unexpected(value: &OsStr, probe: bool, switch_before: Option<&str>
     let shown = printable(value);
     if let Some(dash) = text.chars().next().filter(|c| matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}')) {
         let mut code = String::new();
-        (0..4).rev().for_each(|place| code.extend(char::from_digit(u32::from(dash) >> (4 * place) & 0xf, 16)));
+        push_hex(&mut code, u32::from(dash) >> 8);
+        push_hex(&mut code, u32::from(dash));
         code.make_ascii_uppercase();
         return ["\"", &shown, "\" starts with \"", dash.encode_utf8(&mut [0; 4]), "\" (U+", &code, "), not \"--\""].concat();
     }
@@ -98,7 +99,7 @@ pub(super) fn misspelt(rows: &[Row], name: &str) -> Option<String> {
     }
     let mut best = (FAR, None);
     for row in rows {
-        let Some(variable) = row.variable() else { continue };
+        let variable = row.variable();
         let distance = distance(name, &variable);
         let file_of = if row.secret.is_some() { name.strip_suffix("_FILE") } else { None };
         if distance == 0 || file_of == Some(&*variable) {
@@ -124,8 +125,7 @@ fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
     let mut best = (FAR.min(1 + text.len() / 2), None);
     for &word in words {
         // People often remember only the last part of a name, or its first letter.
-        let dash = word.bytes().rposition(|byte| byte == b'-').map_or(0, |dash| dash + 1);
-        let last = word.get(dash..).unwrap_or_default();
+        let last = split_last(word, b'-').map_or(word, |(_, last)| last);
         let distance = match text.len() {
             0 => FAR,
             1 if last.starts_with(text) => 0,
@@ -138,6 +138,12 @@ fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
         }
     }
     best.1
+}
+
+/// The parts before and after the last `mark`.
+fn split_last(text: &str, mark: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().rposition(|byte| byte == mark)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 /// How many letters must be inserted, removed or replaced. Case does not count, and `_` equals `-`.

@@ -104,20 +104,26 @@ impl Row {
         self
     }
 
-    /// The variable. The probe's own settings have none: they are given where the probe is started.
-    pub(super) fn variable(&self) -> Option<String> {
-        if self.scope == Scope::Probe {
-            return None;
+    /// The variable. It is empty for the probe's own settings: they are given where the probe is started.
+    pub(super) fn variable(&self) -> String {
+        match self.variable {
+            _ if self.scope == Scope::Probe => String::new(),
+            Some(variable) => variable.to_owned(),
+            None => {
+                let mut variable = ["BATON_", self.name].concat().into_bytes();
+                for byte in &mut variable {
+                    *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
+                }
+                // Still the same text: only ASCII was changed.
+                String::from_utf8(variable).unwrap_or_default()
+            }
         }
-        if let Some(variable) = self.variable {
-            return Some(variable.to_owned());
-        }
-        let mut name = ["BATON_", self.name].concat().into_bytes();
-        for byte in &mut name {
-            *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
-        }
-        // Still the same text: only ASCII was changed.
-        String::from_utf8(name).ok()
+    }
+
+    /// The value of the variable, if it has one that is not empty.
+    pub(super) fn read_variable(&self, environment: Environment<'_>) -> Option<OsString> {
+        let variable = self.variable();
+        if variable.is_empty() { None } else { environment(&variable).filter(|value| !value.is_empty()) }
     }
 
     /// The name under which a person set it.
@@ -125,16 +131,16 @@ impl Row {
         match source {
             Source::Flag | Source::Default | Source::Absent => ["--", self.name].concat(),
             Source::FileFlag => ["--", self.name, "-file"].concat(),
-            Source::Variable => self.variable().unwrap_or_default(),
-            Source::FileVariable => [&*self.variable().unwrap_or_default(), "_FILE"].concat(),
+            Source::Variable => self.variable(),
+            Source::FileVariable => [&*self.variable(), "_FILE"].concat(),
         }
     }
 
-    /// The default as text.
-    pub(super) fn default_text(&self) -> Option<String> {
+    /// The default as text. It is empty if there is none.
+    pub(super) fn default_text(&self) -> String {
         let mut text = String::new();
         match self.default {
-            Default::Required | Default::Absent(_) => return None,
+            Default::Required | Default::Absent(_) => {}
             Default::Text(default) => text.push_str(default),
             Default::Number(number) => push_digits(&mut text, number, 1),
             Default::Duration(time) => push_duration(&mut text, time),
@@ -143,7 +149,7 @@ impl Row {
                 text.truncate(text.len() - ":0".len());
             }
         }
-        Some(text)
+        text
     }
 
     /// Appends `before` and the range, if there is one.

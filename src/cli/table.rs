@@ -1,6 +1,6 @@
 //! The table of all settings: the connector's own and those of every connector.
 
-use super::row::{Default, Kind, Row, Scope};
+use super::row::{Default, Kind, Row, Scope, Source};
 use crate::config::{Config, DEFAULT_PROBE_TIMEOUT};
 
 pub(super) const HEALTH_CHECK: &str = "health-check";
@@ -32,9 +32,9 @@ impl Table {
             if others.any(|other| collide(row, other)) || is_reserved(row) {
                 return Err(["the name of setting --", row.name, " is taken"].concat());
             }
-            let default = row.default_text().filter(|_| matches!(row.kind, Kind::Choice(_) | Kind::Text | Kind::Path));
-            let bad = |text: &str| !text.is_empty() && row.problem(text.as_ref(), super::row::Source::Default).is_some();
-            if default.is_some_and(|default| bad(&default)) {
+            let default = row.default_text();
+            let is_read = matches!(row.kind, Kind::Choice(_) | Kind::Text | Kind::Path) && !default.is_empty();
+            if is_read && row.problem(default.as_ref(), Source::Default).is_some() {
                 return Err(["the default of setting --", row.name, " is not allowed"].concat());
             }
         }
