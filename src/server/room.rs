@@ -114,10 +114,13 @@ impl<G, H> Room<G, H> {
         // If there is no thread at all, the other queued guests cannot be served either.
         let stay = if state.threads > 0 { state.queue.len() - 1 } else { 0 };
         let mut guests = Vec::new();
-        while let Some((guest, id)) = state.queue.remove(stay) {
-            self.leave(&mut state, id);
-            guests.push(guest);
+        while state.queue.len() > stay {
+            if let Some((guest, id)) = state.queue.pop_back() {
+                self.leave(&mut state, id);
+                guests.push(guest);
+            }
         }
+        guests.reverse();
         WithoutThread::Refused(guests)
     }
 

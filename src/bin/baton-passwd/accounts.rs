@@ -94,7 +94,7 @@ impl Unusable {
 
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.file.display().fmt(f)?;
+        f.write_str(&self.file.to_string_lossy())?;
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }
