@@ -64,8 +64,8 @@ pub(super) fn unknown_flag(rows: &[Row], dashes: &str, text: &OsStr) -> String {
         return ["--", name, " is a secret, and others can read command lines: set ", &variable, " or ", &variable, "_FILE"]
             .concat();
     }
-    let flags: Vec<&str> = rows.iter().filter(|row| row.secret.is_none()).map(|row| row.name).collect();
-    let near = nearest(name, &flags).map(|name| [" (did you mean --", name, "?)"].concat());
+    let mut flags = rows.iter().filter(|row| row.secret.is_none()).map(|row| row.name);
+    let near = nearest(name, &mut flags).map(|name| [" (did you mean --", name, "?)"].concat());
     ["unknown flag ", dashes, &printable(text), near.as_deref().unwrap_or(SEE_HELP)].concat()
 }
 
@@ -113,17 +113,17 @@ pub(super) fn misspelt(rows: &[Row], name: &str) -> Option<String> {
 }
 
 fn suggestion(text: &str, words: &[&str]) -> String {
-    nearest(text, words).map(|word| ["; did you mean ", word, "?"].concat()).unwrap_or_default()
+    nearest(text, &mut words.iter().copied()).map(|word| ["; did you mean ", word, "?"].concat()).unwrap_or_default()
 }
 
 /// With this many different letters, two words have nothing to do with each other.
 const FAR: usize = 3;
 
 /// The word that was probably meant.
-fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
+fn nearest<'a>(text: &str, words: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     // Two different letters are most of a short word.
     let mut best = (FAR.min(1 + text.len() / 2), None);
-    for &word in words {
+    for word in words {
         // People often remember only the last part of a name, or its first letter.
         let last = split_last(word, b'-').map_or(word, |(_, last)| last);
         let distance = match text.len() {
@@ -199,7 +199,7 @@ mod tests {
             ("", None),
             ("h\u{e9}alth-check", Some("health-check")),
         ] {
-            assert_eq!(nearest(text, &words), expected, "{text}");
+            assert_eq!(nearest(text, &mut words.into_iter()), expected, "{text}");
         }
         assert_eq!((distance("", "abc"), distance("abc", "abc"), distance("kitten", "sitting")), (3, 0, 3));
     }

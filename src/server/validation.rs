@@ -360,7 +360,7 @@ fn verdict_of(result: Result<(), String>) -> (Verdict, Option<String>) {
 fn call(
     method: &str,
     connector: Arc<dyn Connector>,
-    ask: impl FnOnce(&dyn Connector) -> Result<(), BoxError>,
+    ask: fn(&dyn Connector) -> Result<(), BoxError>,
 ) -> Result<(), String> {
     let asked = panic::catch_unwind(AssertUnwindSafe(|| ask(&*connector).map_err(|error| explain(&*error))));
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))) {

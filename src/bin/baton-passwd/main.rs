@@ -35,7 +35,7 @@ impl Passwd {
     fn connect(settings: &Settings) -> Result<Passwd, BoxError> {
         let (passwd, group, interval) = (settings.get(&PASSWD), settings.get(&GROUP), settings.get(&SYNC_INTERVAL));
         let accounts = Accounts::read(&passwd, &group).map_err(|error| {
-            let origin = settings.origin(if error.file().as_os_str() == passwd { &PASSWD } else { &GROUP });
+            let origin = settings.origin(if error.file().as_os_str() == passwd.as_os_str() { &PASSWD } else { &GROUP });
             [&error.to_string(), " (", &origin, ")"].concat()
         })?;
         log_counts("read accounts", &accounts);
