@@ -31,6 +31,8 @@ use crate::config::Config;
 use crate::connector::{BoxError, Connector};
 use crate::deadline::{after, never};
 use crate::endpoint::Endpoint;
+use crate::event::{Event, Level};
+use crate::log::{self, Log};
 use crate::probe::Probe;
 use crate::stop::Stop;
 #[cfg(unix)]
@@ -234,10 +236,10 @@ impl App {
             Ok(Command::Version) => self.print(&[self.name, " ", self.version, "\n"].concat()),
             Ok(Command::Probe(probe, endpoint, timeout)) => self.probe(&probe, endpoint, after(Instant::now(), timeout)),
             Ok(Command::Run(run)) => {
-                crate::log::configure(self.name, run.format, run.level);
+                log::configure(self.name, run.format, run.level);
                 self.config.address = run.listen.unwrap_or(self.config.address);
-                let misspelt = misspelt_variables(table);
-                daemon::run(self.config, run.listen.is_some(), run.settings, misspelt, connect)
+                warn_of_misspelt_variables(table, &Log(Arc::clone(&self.config.on_event)));
+                daemon::run(self.config, run.listen.is_some(), run.settings, connect)
             }
             Err(problem) => self.fail(&problem, never()),
         }
@@ -311,16 +313,15 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// The variables of the environment whose names are close to one of ours, each with the name of ours.
-fn misspelt_variables(table: &Table) -> Vec<(String, String)> {
-    let mut found = Vec::new();
+/// Logs the variables of the environment whose names are close to one of ours, each with the name of ours.
+fn warn_of_misspelt_variables(table: &Table, log: &Log) {
     for (name, _) in env::vars_os() {
-        let Ok(name) = name.into_string() else { continue };
-        if let Some(ours) = mistakes::misspelt(&table.rows, &name) {
-            found.push((name, ours));
+        let Some(name) = name.to_str() else { continue };
+        if let Some(ours) = mistakes::misspelt(&table.rows, name) {
+            let fields = &[("name", name), ("did_you_mean", &*ours)];
+            log.emit(&Event::Message { level: Level::Warn, message: "unknown variable", fields });
         }
     }
-    found
 }
 
 /// The columns of the terminal at standard output, or those of a usual one.

@@ -114,7 +114,7 @@
 //!
 //! ```text files
 //! fuzzing              address cli date event http/properties http/request http/response json limits log probe text
-//! cli                  cli/command cli/daemon cli/found cli/mistakes cli/row cli/setting cli/settings cli/table config connector deadline endpoint log probe stop sys
+//! cli                  cli/command cli/daemon cli/found cli/mistakes cli/row cli/setting cli/settings cli/table config connector deadline endpoint event log probe stop sys
 //! cli/allowed          address cli/mistakes cli/row cli/value
 //! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
 //! checks               connector deadline text

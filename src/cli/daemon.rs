@@ -26,9 +26,6 @@ use crate::stop::Stop;
 
 pub(super) type Connect = Box<dyn FnOnce(&Settings, &Stop) -> Result<Arc<dyn Connector>, BoxError> + Send>;
 
-/// A variable whose name is close to one of ours, and the name of ours.
-pub(super) type Misspelt = (String, String);
-
 /// How long connecting may take before it is logged. It is logged again each time the duration has doubled.
 const CONNECTING_NOTICE: Duration = Duration::from_secs(1);
 
@@ -44,15 +41,12 @@ struct RunError(&'static str, String);
 /// Runs the connector, with its health server if that is enabled, until it ends or is asked to end.
 // Not inlined, so that a probe does not load it.
 #[inline(never)]
-pub(super) fn run(config: Config, health_check: bool, settings: Settings, misspelt: Vec<Misspelt>, connect: Connect) -> ExitCode {
+pub(super) fn run(config: Config, health_check: bool, settings: Settings, connect: Connect) -> ExitCode {
     let log = Log(Arc::clone(&config.on_event));
     log::share(&log);
-    let tell = |level, message, fields: &[(&str, &str)]| log.emit(&Event::Message { level, message, fields });
-    for (name, ours) in &misspelt {
-        tell(Level::Warn, "unknown variable", &[("name", name), ("did_you_mean", ours)]);
-    }
     if !health_check {
-        tell(Level::Info, "health check is off", &[("enable", "--health-check or BATON_HEALTH_CHECK=true")]);
+        let fields = &[("enable", "--health-check or BATON_HEALTH_CHECK=true")];
+        log.emit(&Event::Message { level: Level::Info, message: "health check is off", fields });
     }
     let drain_timeout = config.drain_timeout;
     match start(&log, config, health_check, settings, connect) {

@@ -357,11 +357,7 @@ fn verdict_of(result: Result<(), String>) -> (Verdict, Option<String>) {
 
 /// Calls the connector's code, then drops this reference to the connector, which may run its destructor.
 /// A panic in the call is an error. A panic in the destructor does not change the verdict.
-fn call(
-    method: &str,
-    connector: Arc<dyn Connector>,
-    ask: fn(&dyn Connector) -> Result<(), BoxError>,
-) -> Result<(), String> {
+fn call(method: &str, connector: Arc<dyn Connector>, ask: fn(&dyn Connector) -> Result<(), BoxError>) -> Result<(), String> {
     let asked = panic::catch_unwind(AssertUnwindSafe(|| ask(&*connector).map_err(|error| explain(&*error))));
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))) {
         mem::forget(payload);

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 const MAX_FILE: usize = 16 * 1024 * 1024;
 const TOO_LARGE: &str = "larger than 16 MiB";
 
+const BAD_GID: &str = "gid is not a number from 0 to 4294967295";
+
 /// Bytes that the first read asks for. Most files of accounts are smaller.
 const CHUNK: usize = 8 * 1024;
 
@@ -71,18 +73,7 @@ pub(crate) struct Unusable {
     file: PathBuf,
     /// The line, from 1. It is 0 if the reason is not about a line.
     line: usize,
-    reason: Reason,
-}
-
-enum Reason {
-    Io(io::Error),
-    TooLarge,
-    NotUtf8,
-    Fields { expected: usize, found: usize },
-    Empty(&'static str),
-    NotANumber(&'static str),
-    Repeated { first: usize },
-    NoUsers,
+    reason: String,
 }
 
 impl Unusable {
@@ -99,16 +90,7 @@ impl fmt::Display for Unusable {
             write!(f, ":{}", self.line)?;
         }
         f.write_str(": ")?;
-        match &self.reason {
-            Reason::Io(error) => error.fmt(f),
-            Reason::TooLarge => f.write_str(TOO_LARGE),
-            Reason::NotUtf8 => f.write_str("not UTF-8"),
-            Reason::Fields { expected, found } => write!(f, "{expected} fields expected, {found} found"),
-            Reason::Empty(what) => write!(f, "{what} is empty"),
-            Reason::NotANumber(what) => write!(f, "{what} is not a number from 0 to 4294967295"),
-            Reason::Repeated { first } => write!(f, "name already given in line {first}"),
-            Reason::NoUsers => f.write_str("no users in it"),
-        }
+        f.write_str(&self.reason)
     }
 }
 
@@ -124,7 +106,8 @@ impl std::error::Error for Unusable {}
 impl Accounts {
     /// Reads and parses both files.
     pub(crate) fn read(passwd: &Path, group: &Path) -> Result<Accounts, Unusable> {
-        let contents = |file: &Path| contents(file).map_err(|reason| Unusable { file: file.to_owned(), line: 0, reason });
+        let contents =
+            |file: &Path| contents(file).map_err(|error| Unusable { file: file.to_owned(), line: 0, reason: error.to_string() });
         Accounts::parse((passwd, &contents(passwd)?), (group, &contents(group)?))
     }
 
@@ -137,15 +120,15 @@ impl Accounts {
         passwd.each(7, &mut |line, fields| {
             let [name, _, rest @ ..] = fields else { return Ok(()) };
             let [uid, gid, ..] = rest else { return Ok(()) };
-            number(uid).ok_or(Reason::NotANumber("uid"))?;
-            let id = number(gid).ok_or(Reason::NotANumber("gid"))?;
+            number(uid).ok_or("uid is not a number from 0 to 4294967295")?;
+            let id = number(gid).ok_or(BAD_GID)?;
             own.push(Record::new(Kind::Group, id, line, (*name).to_owned()));
             users.push(Record::new(Kind::User, name, line, rest.join(":")));
             Ok(())
         })?;
         // Every host has users. A file without any is incomplete or the wrong one, and must not remove them all.
         if users.is_empty() {
-            return Err(Unusable { file: passwd.file.to_owned(), line: 0, reason: Reason::NoUsers });
+            return Err(passwd.unusable(0, "no users in it".into()));
         }
         let (users, own) = (passwd.unique(users)?, sorted(own));
 
@@ -153,7 +136,7 @@ impl Accounts {
         let mut memberships = Vec::new();
         group.each(4, &mut |line, fields| {
             let [name, _, gid, listed] = fields else { return Ok(()) };
-            let id = number(gid).ok_or(Reason::NotANumber("gid"))?;
+            let id = number(gid).ok_or(BAD_GID)?;
             groups.push(Record::new(Kind::Group, name, line, (*gid).to_owned()));
             let first = own.partition_point(|record| *record.name < *id);
             let members = own.get(first..).unwrap_or_default().iter().take_while(|record| record.name == id);
@@ -216,18 +199,18 @@ fn number(text: &str) -> Option<&str> {
     is_number.then(|| text.trim_start_matches('0'))
 }
 
-fn contents(file: &Path) -> Result<Vec<u8>, Reason> {
-    let mut source = File::open(file).map_err(Reason::Io)?;
+fn contents(file: &Path) -> io::Result<Vec<u8>> {
+    let mut source = File::open(file)?;
     let mut bytes = Vec::new();
     loop {
         let filled = bytes.len();
         if filled > MAX_FILE {
-            return Err(Reason::TooLarge);
+            return Err(io::Error::other(TOO_LARGE));
         }
         bytes.resize(filled + CHUNK.max(filled), 0);
         let count = match source.read(bytes.get_mut(filled..).unwrap_or_default()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            Err(error) => return Err(Reason::Io(error)),
+            Err(error) => return Err(error),
             Ok(0) => {
                 bytes.truncate(filled);
                 return Ok(bytes);
@@ -239,7 +222,7 @@ fn contents(file: &Path) -> Result<Vec<u8>, Reason> {
 }
 
 /// What is done with a line, given its number and its fields.
-type EachLine<'a> = &'a mut dyn FnMut(usize, &[&str]) -> Result<(), Reason>;
+type EachLine<'a> = &'a mut dyn FnMut(usize, &[&str]) -> Result<(), &'static str>;
 
 /// A file of lines of fields.
 struct Table<'a> {
@@ -253,17 +236,16 @@ impl Table<'_> {
     fn each(&self, expected: usize, each: EachLine<'_>) -> Result<(), Unusable> {
         let mut fields = Vec::new();
         for (line, bytes) in (1..).zip(self.bytes.split(|&byte| byte == b'\n')) {
-            let unusable = |reason| Unusable { file: self.file.to_owned(), line, reason };
-            let text = std::str::from_utf8(bytes).map_err(|_| unusable(Reason::NotUtf8))?;
+            let text = std::str::from_utf8(bytes).map_err(|_| self.unusable(line, "not UTF-8".into()))?;
             if text.trim_ascii().is_empty() || text.starts_with(['#', '+', '-']) {
                 continue;
             }
             fields.clear();
             fields.extend(text.split(':'));
             if fields.len() != expected {
-                return Err(unusable(Reason::Fields { expected, found: fields.len() }));
+                return Err(self.unusable(line, format!("{expected} fields expected, {} found", fields.len())));
             }
-            each(line, &fields).map_err(unusable)?;
+            each(line, &fields).map_err(|reason| self.unusable(line, reason.into()))?;
         }
         Ok(())
     }
@@ -274,13 +256,17 @@ impl Table<'_> {
         let mut before: Option<&Record> = None;
         for record in &records {
             let reason = match before.replace(record) {
-                _ if record.name.is_empty() => Reason::Empty("name"),
-                Some(before) if before.name == record.name => Reason::Repeated { first: before.line },
+                _ if record.name.is_empty() => "name is empty".into(),
+                Some(before) if before.name == record.name => format!("name already given in line {}", before.line),
                 _ => continue,
             };
-            return Err(Unusable { file: self.file.to_owned(), line: record.line, reason });
+            return Err(self.unusable(record.line, reason));
         }
         Ok(records)
+    }
+
+    fn unusable(&self, line: usize, reason: String) -> Unusable {
+        Unusable { file: self.file.to_owned(), line, reason }
     }
 }
 
