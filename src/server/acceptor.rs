@@ -88,7 +88,7 @@ impl Service {
             self.hand_over(connection, id);
         }
         if self.exhaustion.is_on() {
-            self.while_another_accepts(|| {
+            self.while_another_accepts(&mut || {
                 if self.exhaustion.is_over() {
                     self.log.emit(&Event::Recovered);
                 }
@@ -136,7 +136,7 @@ impl Service {
             WithoutThread::Evict(other) => end_reading(&other),
             WithoutThread::Refused(connections) => {
                 for mut connection in connections {
-                    let served = self.while_another_accepts(|| {
+                    let served = self.while_another_accepts(&mut || {
                         let _ = connection.serve(&self.validation, Patience::OnAcceptor(ON_ACCEPTOR_TIMEOUT));
                         self.validation.log_changes();
                     });
@@ -178,7 +178,7 @@ impl Service {
 
     /// Does work that may never end, unless another acceptor is doing such work, so that one of them always
     /// accepts. Returns whether it did the work.
-    fn while_another_accepts(&self, work: impl FnOnce()) -> bool {
+    fn while_another_accepts(&self, work: &mut dyn FnMut()) -> bool {
         if self.busy.swap(true, Ordering::Relaxed) {
             return false;
         }
@@ -190,7 +190,7 @@ impl Service {
 
     fn exhausted(&self, what: &str, error: &io::Error) {
         self.exhaustion.note();
-        self.while_another_accepts(|| {
+        self.while_another_accepts(&mut || {
             if self.exhaustion.is_news() {
                 self.log.emit(&Event::ResourceExhausted { what, error });
             }

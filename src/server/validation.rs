@@ -3,7 +3,6 @@
 //! [`Validation::known`] answers if it can without waiting. [`Validation::ask`] may call the connector or wait for
 //! its verdict. This file knows nothing of connections, and the only thread it starts is `validate`'s.
 
-use std::any::Any;
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
@@ -295,7 +294,7 @@ impl Validation {
         if spawn("validate", Box::new(run_and_log)).is_err() {
             self.run(run.number, connector);
         } else {
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))).map_err(mem::forget);
+            drop_reference(connector);
         }
         run
     }
@@ -359,19 +358,20 @@ fn verdict_of(result: Result<(), String>) -> (Verdict, Option<String>) {
 /// A panic in the call is an error. A panic in the destructor does not change the verdict.
 fn call(method: &str, connector: Arc<dyn Connector>, ask: fn(&dyn Connector) -> Result<(), BoxError>) -> Result<(), String> {
     let asked = panic::catch_unwind(AssertUnwindSafe(|| ask(&*connector).map_err(|error| explain(&*error))));
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))) {
-        mem::forget(payload);
-    }
+    drop_reference(connector);
     asked.unwrap_or_else(|payload| {
         let text = [method, " panicked: ", panic_text(&*payload)].concat();
-        forget(payload);
+        // The payload's destructor may panic too.
+        mem::forget(payload);
         Err(text)
     })
 }
 
-/// Leaks a panic's payload, since its destructor may panic too.
-fn forget(payload: Box<dyn Any + Send>) {
-    mem::forget(payload);
+/// Drops a reference to the connector. If it is the last one, this runs the author's destructor, which may panic.
+fn drop_reference(connector: Arc<dyn Connector>) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(connector))) {
+        mem::forget(payload);
+    }
 }
 
 #[cfg(test)]
