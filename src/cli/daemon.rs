@@ -90,21 +90,20 @@ fn start(
 /// Names the setting to change.
 #[cold]
 fn listen_error(error: &io::Error, address: SocketAddr, settings: &Settings) -> RunError {
-    let (port, ip) = (settings.origin_of(PORT), settings.origin_of(BIND_ADDRESS));
-    let hint = match error.kind() {
+    let reason = error.to_string();
+    let (hint, setting, end) = match error.kind() {
         // This error is about threads and not about the address.
         ErrorKind::WouldBlock => {
-            let reason = [&error.to_string(), "; see ulimit -u, and the container's limit of processes"].concat();
-            return RunError("start a thread", reason);
+            return RunError("start a thread", reason + "; see ulimit -u, and the container's limit of processes");
         }
-        ErrorKind::AddrInUse => ["; choose another port with --health-check-port (this one: ", &port, ")"].concat(),
-        ErrorKind::AddrNotAvailable => ["; it is not an address of this machine (", &ip, "), 0.0.0.0 means all"].concat(),
+        ErrorKind::AddrInUse => ("; choose another port with --health-check-port (this one: ", PORT, ")"),
+        ErrorKind::AddrNotAvailable => ("; it is not an address of this machine (", BIND_ADDRESS, "), 0.0.0.0 means all"),
         ErrorKind::PermissionDenied if address.port() < 1024 => {
-            ["; ports below 1024 need CAP_NET_BIND_SERVICE (this one: ", &port, ")"].concat()
+            ("; ports below 1024 need CAP_NET_BIND_SERVICE (this one: ", PORT, ")")
         }
-        _ => String::new(),
+        _ => ("", "", ""),
     };
-    RunError("listen", [&Address(address).to_string(), ": ", &error.to_string(), &hint].concat())
+    RunError("listen", [&Address(address).to_string(), ": ", &reason, hint, &settings.origin_of(setting), end].concat())
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> RunError {

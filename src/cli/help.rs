@@ -3,6 +3,14 @@
 use super::row::{Default, Kind, Row, Scope};
 use super::table::Table;
 
+const SECTIONS: [(&str, Scope); 5] = [
+    ("Connector", Scope::Connector),
+    ("Health check server", Scope::Server),
+    ("Where it listens, and health-check asks", Scope::Both),
+    ("health-check", Scope::Probe),
+    ("Log", Scope::Log),
+];
+
 impl Table {
     /// Wraps lines at `width` characters. A longer word stays whole.
     #[cold]
@@ -22,14 +30,8 @@ impl Table {
             " health-check [FLAGS]   ask a running connector how it is\n",
         ]
         .concat();
-        for (title, scope) in [
-            ("Connector", Scope::Connector),
-            ("Health check server", Scope::Server),
-            ("Where it listens, and health-check asks", Scope::Both),
-            ("health-check", Scope::Probe),
-            ("Log", Scope::Log),
-        ] {
-            let rows = self.rows.iter().filter(|row| row.scope == scope);
+        for (title, scope) in &SECTIONS {
+            let rows = self.rows.iter().filter(|row| row.scope == *scope);
             for (count, row) in rows.enumerate() {
                 if count == 0 {
                     out.extend(["\n", title, ":\n"]);

@@ -32,8 +32,8 @@ pub(super) fn duration(text: &str) -> Option<u64> {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let unit = rest.bytes().skip(digits).take_while(u8::is_ascii_alphabetic).count();
         let (number, unit) = (rest.get(..digits)?, rest.get(digits..digits + unit)?);
-        let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
-        sum = sum.checked_add(whole_number(number)?.checked_mul(factor)?)?;
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        sum = sum.checked_add(whole_number(number)?.checked_mul(*factor)?)?;
         rest = rest.get(digits + unit.len()..)?;
     }
     (!text.is_empty()).then_some(sum)
@@ -41,8 +41,8 @@ pub(super) fn duration(text: &str) -> Option<u64> {
 
 /// A time in milliseconds, in the largest unit that makes it a whole number.
 pub(super) fn push_duration(out: &mut String, time: u64) {
-    let largest = UNITS.into_iter().rev().find(|(_, factor)| time >= *factor && time % factor == 0);
-    let (unit, factor) = largest.unwrap_or(("s", 1000));
+    let largest = UNITS.iter().rev().find(|(_, factor)| time >= *factor && time % factor == 0);
+    let (unit, factor) = largest.unwrap_or(&("s", 1000));
     push_digits(out, time / factor, 1);
     out.push_str(unit);
 }
@@ -60,7 +60,7 @@ pub(super) fn level(text: &str) -> Option<Level> {
         ("fatal", Level::Error),
     ];
     let same = |word: &str| word.len() == text.len() && word.bytes().zip(text.bytes()).all(|(a, b)| a == b.to_ascii_lowercase());
-    WORDS.into_iter().find(|(word, _)| same(word)).map(|(_, level)| level)
+    WORDS.iter().find(|(word, _)| same(word)).map(|(_, level)| *level)
 }
 
 #[cfg(test)]
