@@ -101,7 +101,8 @@ where
 }
 
 /// An error's text followed by those of its [sources](std::error::Error::source), as logs and answers show
-/// it. A source whose text is already the end is not repeated, and those beyond the 32nd are left out.
+/// it. HTTP clients often say the reason only in a source. A source whose text is already the end is not repeated,
+/// and those beyond the 32nd are left out.
 ///
 /// ```
 /// let error: baton_health::BoxError = "boom".into();

@@ -51,7 +51,7 @@ impl Panel {
         match self {
             Panel::Size | Panel::ProbeMemory => &["smallest", "static", "busybox wget", "curl"],
             Panel::Probe => &["C floor", "smallest", "static", "busybox wget", "curl"],
-            Panel::Memory | Panel::Requests => &["smallest", "static", "nginx"],
+            Panel::Memory | Panel::Requests => &["smallest", "static", "hyper", "Go net/http", "nginx"],
         }
     }
 
