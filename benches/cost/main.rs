@@ -1,7 +1,7 @@
 //! What the health check costs, beside its peers on the same machine: `cargo bench`.
 //!
 //! Prints tables: sizes, system calls, the CPU of a probe, and what the server takes per request,
-//! at rest, under load and with stalled clients. Runs on Linux, on loopback only, in about a minute;
+//! at rest, under load and with stalled clients. Runs on Linux, on loopback only, in about three minutes;
 //! `cargo bench --bench cost -- --quick` takes a quarter of that. What is missing on the machine is left out, and
 //! named at the end.
 //!

@@ -54,12 +54,13 @@ impl Server {
     }
 }
 
-/// Those servers that the machine has: nginx, Go's net/http and hyper.
-pub(crate) fn servers(scratch: &Path, skipped: &mut Vec<String>) -> Vec<Server> {
+/// Those servers that the machine has: nginx, Go's net/http and hyper. nginx keeps memory for each of its connections from
+/// the start, and gets so many.
+pub(crate) fn servers(scratch: &Path, connections: usize, skipped: &mut Vec<String>) -> Vec<Server> {
     let mut found = Vec::new();
     if is_there("nginx") {
         let directory = scratch.join("nginx");
-        found.push(Server { name: "nginx", start: Box::new(move |address| start_nginx(&directory, address)) });
+        found.push(Server { name: "nginx", start: Box::new(move |address| start_nginx(&directory, address, connections)) });
     } else {
         skipped.push("nginx (not installed)".into());
     }
@@ -91,7 +92,7 @@ fn with_body(program: &Path, address: SocketAddr) -> Option<Running> {
     Running::start(Command::new(program).arg(address.to_string()).arg(BODY))
 }
 
-fn start_nginx(directory: &Path, address: SocketAddr) -> Option<Running> {
+fn start_nginx(directory: &Path, address: SocketAddr, connections: usize) -> Option<Running> {
     fs::create_dir_all(directory).ok()?;
     let path = directory.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -99,8 +100,8 @@ fn start_nginx(directory: &Path, address: SocketAddr) -> Option<Running> {
         .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
         .collect();
     let configuration = format!(
-        "daemon off;\nworker_processes 1;\nworker_rlimit_nofile 16384;\npid {path}/pid;\nerror_log /dev/null crit;\n\
-         events {{ worker_connections 16384; }}\n\
+        "daemon off;\nworker_processes 1;\nworker_rlimit_nofile {connections};\npid {path}/pid;\nerror_log /dev/null crit;\n\
+         events {{ worker_connections {connections}; }}\n\
          http {{\naccess_log off;\nclient_header_timeout 5s;\n{temporary}server {{\nlisten {address} backlog=4096;\n\
          default_type application/json;\nlocation / {{ return 200 '{BODY}\\n'; }}\n}}\n}}\n"
     );

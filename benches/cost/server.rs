@@ -14,6 +14,9 @@ use crate::{Build, peers};
 /// Clients that start a request and never finish it; within the usual 1,024 descriptors of a process.
 const STALLED: usize = 500;
 
+/// Enough for all clients here.
+const NGINX_CONNECTIONS: usize = 4096;
+
 struct Subject {
     name: &'static str,
     running: Running,
@@ -31,7 +34,7 @@ const AT_ONCE: [usize; 4] = [1, 16, 64, 256];
 
 pub(crate) fn run(builds: &[Build], scratch: &Path, quick: bool, skipped: &mut Vec<String>) {
     let mut subjects = Vec::new();
-    let peers = peers::servers(scratch, skipped);
+    let peers = peers::servers(scratch, NGINX_CONNECTIONS, skipped);
     let others = peers.iter().map(|peer| (peer.name, peer.start(Ipv4Addr::LOCALHOST.into())));
     let own = builds.iter().map(|build| (build.name, daemon(&build.path, &[])));
     for (name, started) in others.chain(own) {

@@ -16,6 +16,9 @@ use crate::stats::quantile;
 /// Our own server has to answer all probes, however long that takes.
 const NO_LIMIT: Duration = Duration::from_secs(3600);
 
+/// More than all flooders hold.
+const MOST_CONNECTIONS: usize = 16384;
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum From {
     Loopback,
@@ -85,7 +88,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let scratch = env::temp_dir().join(format!("baton-health-flood-{}", process::id()));
     fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
     let builds = builds(&mut Vec::new());
-    let mut peers = peers::servers(&scratch, &mut skipped);
+    let mut peers = peers::servers(&scratch, MOST_CONNECTIONS, &mut skipped);
     if let Some(names) = value_of("--beside") {
         peers.retain(|peer| names.split(',').any(|name| name == peer.name));
     }
