@@ -141,6 +141,8 @@ impl Meaning {
         const WSAENOBUFS: i32 = 10055;
         match (error.kind(), error.raw_os_error()) {
             (ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted, _) => Meaning::Gone,
+            // Another acceptor was faster: Wine ends all of them for one connection.
+            (ErrorKind::WouldBlock, _) => Meaning::Gone,
             (ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown, _) => Meaning::Gone,
             // Without a number the error is std's own: some systems return no address for a peer that has gone.
             (ErrorKind::InvalidInput, None) => Meaning::Gone,
@@ -233,6 +235,7 @@ mod tests {
         for (error, meaning) in [
             (io::Error::from(ErrorKind::ConnectionAborted), Meaning::Gone),
             (io::Error::from(ErrorKind::Interrupted), Meaning::Gone),
+            (io::Error::from(ErrorKind::WouldBlock), Meaning::Gone),
             (io::Error::from(ErrorKind::InvalidInput), Meaning::Gone),
             (io::Error::from(ErrorKind::OutOfMemory), Meaning::Exhausted),
             #[cfg(unix)]
