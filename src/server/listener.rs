@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::reachable;
+use crate::address::{canonical, reachable};
 #[cfg(unix)]
 use crate::limits::BACKLOG;
 #[cfg(unix)]
@@ -53,7 +53,8 @@ impl Listeners {
     /// Listens on `address`. An unspecified address means all addresses of both IP families, or of IPv4
     /// where there is no IPv6.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Listeners> {
-        let sockets = if address.ip().is_unspecified() { bind_all(address.port())? } else { vec![TcpListener::bind(address)?] };
+        let sockets =
+            if address.ip().is_unspecified() { bind_all(address.port())? } else { vec![TcpListener::bind(canonical(address))?] };
         let address = sockets.first().ok_or(ErrorKind::AddrNotAvailable)?.local_addr()?;
         #[cfg(unix)]
         sockets.iter().for_each(|socket| sys::tune_listener(socket, BACKLOG, CAN_SHUT_DOWN));
@@ -215,6 +216,14 @@ mod tests {
             }
             assert_eq!(listeners.address.is_ipv6(), has_ipv6, "{}", listeners.address);
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn an_ipv4_mapped_address_listens_on_ipv4() {
+        let listeners = listeners("[::ffff:127.0.0.1]:0");
+        assert_eq!(listeners.address.ip(), Ipv4Addr::LOCALHOST);
+        TcpStream::connect(listeners.address).unwrap();
     }
 
     #[test]
