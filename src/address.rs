@@ -43,11 +43,23 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
+/// The address itself, or the IPv4 address that an IPv4-mapped one stands for: several systems give IPv6 sockets
+/// no IPv4, Windows among them.
+#[must_use]
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), address.port()),
+        // With its zone.
+        IpAddr::V6(_) => address,
+    }
+}
+
 /// The addresses that the probe tries, in order, if `address` is configured. An unspecified address means
 /// all addresses of both families, and the server may listen on only one of the two.
 #[must_use]
 pub(crate) fn candidates(address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
-    if !address.ip().to_canonical().is_unspecified() {
+    let address = canonical(address);
+    if !address.ip().is_unspecified() {
         return (address, None);
     }
     let on = |ip: IpAddr| SocketAddr::new(ip, address.port());
@@ -216,6 +228,7 @@ mod tests {
             ("127.0.0.1:80", "127.0.0.1:80", None),
             ("[::1]:80", "[::1]:80", None),
             ("192.0.2.1:80", "192.0.2.1:80", None),
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1:80", None),
             ("[fe80::1%7]:80", "[fe80::1%7]:80", None),
         ] {
             let expected = (first.parse().unwrap(), second.map(|second| second.parse().unwrap()));

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
 use crate::sync::Instant;
@@ -113,6 +114,39 @@ pub(crate) fn read_briefly(mut stream: &TcpStream, buffer: &mut [u8], until: Ins
     let read = Timed { stream, deadline: until }.read(buffer);
     stream.set_nonblocking(true)?;
     read.map_err(|error| if error.kind() == ErrorKind::TimedOut { ErrorKind::WouldBlock.into() } else { error })
+}
+
+/// Whether shutting down a socket ends the reads that wait on it. It does not on Windows, nor in tests built
+/// with `--cfg baton_portable_shutdown`.
+pub(crate) const SHUTDOWN_ENDS_READS: bool = cfg!(not(any(windows, baton_portable_shutdown)));
+
+/// Reads at least one byte before `deadline`, as [`Timed::read`] does, or ends as at the end of the stream once
+/// `is_over` returns true and nothing has arrived.
+///
+/// It polls the stream, for systems where nothing else ends a read and where a stream is of no more use after a
+/// read that timed out. Afterwards the stream blocks.
+pub(crate) fn poll(mut stream: &TcpStream, buffer: &mut [u8], deadline: Instant, is_over: impl Fn() -> bool) -> io::Result<usize> {
+    const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+    let mut pause = Duration::from_millis(1);
+    stream.set_nonblocking(true)?;
+    let read = loop {
+        // What arrived before the end is still read.
+        let over = is_over();
+        match retry_interrupted(|| io::Read::read(&mut stream, buffer)) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read => break read,
+        }
+        if over {
+            break Ok(0);
+        }
+        match left(deadline) {
+            Ok(left) => thread::sleep(left.min(pause)),
+            Err(error) => break Err(error),
+        }
+        pause = LONGEST_PAUSE.min(2 * pause);
+    };
+    stream.set_nonblocking(false)?;
+    read
 }
 
 /// Writes as much as can be written without waiting, to a stream that does not block.
@@ -231,6 +265,37 @@ mod tests {
         assert_eq!(timed.read(&mut buffer).unwrap(), 3);
         drop(writer.join().unwrap().unwrap());
         assert_eq!(timed.read(&mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn polling_ends_with_bytes_the_end_or_the_deadline() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 8];
+        let (soon, late) = (Instant::now() + Duration::from_millis(40), after(Instant::now(), Duration::from_secs(60)));
+        let timed_out = poll(&stream, &mut buffer, soon, || false).unwrap_err();
+        assert_eq!((timed_out.kind(), Instant::now() >= soon), (ErrorKind::TimedOut, true));
+        // The third time that it looks, a request has arrived and the connection is over.
+        let looks = Cell::new(0);
+        let is_over = || {
+            looks.set(looks.get() + 1);
+            if looks.get() == 3 {
+                io::Write::write_all(&mut &client, b"abc").unwrap();
+                stream.set_nonblocking(false).unwrap();
+                assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
+                stream.set_nonblocking(true).unwrap();
+            }
+            looks.get() >= 3
+        };
+        assert_eq!(poll(&stream, &mut buffer, late, is_over).unwrap(), 3);
+        assert_eq!(poll(&stream, &mut buffer, late, || true).unwrap(), 0);
+        io::Write::write_all(&mut client, b"d").unwrap();
+        drop(client);
+        // Afterwards the stream blocks.
+        assert_eq!(io::Read::read(&mut &stream, &mut buffer).unwrap(), 1);
+        assert_eq!(poll(&stream, &mut buffer, late, || false).unwrap(), 0);
     }
 
     #[test]

@@ -135,7 +135,7 @@
 //! probe/answer         deadline endpoint http/response json limits probe/error text
 //! http/response        http limits text
 //! probe/error          address deadline endpoint
-//! server/acceptor      event limits log server/connection server/listener server/room server/slots server/validation spawn
+//! server/acceptor      deadline event limits log server/connection server/listener server/room server/slots server/validation spawn
 //! server/connection    deadline http/request limits server/response server/room server/slots server/validation
 //! server/listener      address limits sys
 //! server/response      date endpoint http/request json server/validation

@@ -14,6 +14,7 @@ use super::listener::Meaning;
 use super::room::WithoutThread;
 use super::slots::Id;
 use super::validation::{CheckError, Validation};
+use crate::deadline::SHUTDOWN_ENDS_READS;
 use crate::event::Event;
 use crate::limits::{BACKOFF, CALM, HEAD_GRACE, MANY_GONE, MAX_UNKNOWN_ERRORS, ON_ACCEPTOR_TIMEOUT};
 use crate::log::Log;
@@ -208,8 +209,11 @@ struct ErrorsInARow {
 /// Ends an evicted connection. Its thread reads what has arrived, and then the end of the stream, so a
 /// request that has already arrived is still answered.
 pub(crate) fn end_reading(connection: &Arc<TcpStream>) {
-    // This fails if the client has already closed the connection.
-    let _ = connection.shutdown(Shutdown::Read);
+    // Elsewhere the thread sees for itself that its connection was evicted.
+    if SHUTDOWN_ENDS_READS {
+        // This fails if the client has already closed the connection.
+        let _ = connection.shutdown(Shutdown::Read);
+    }
 }
 
 /// Whether a resource is exhausted. An episode is logged once, and not once for each connection.

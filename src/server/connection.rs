@@ -9,7 +9,7 @@ use super::response::{self, Question};
 use super::room::{Idle, Place, Room};
 use super::slots::Network;
 use super::validation::{CheckError, Validation};
-use crate::deadline::{self, Timed, after};
+use crate::deadline::{self, SHUTDOWN_ENDS_READS, Timed, after};
 use crate::http::request::{self, Status};
 use crate::limits::{DRAIN_GRACE, MAX_REQUEST_HEAD, USUAL_HEAD};
 
@@ -183,10 +183,10 @@ impl Connection {
         let size = if filled < USUAL_HEAD { USUAL_HEAD } else { MAX_REQUEST_HEAD };
         self.head.try_reserve_exact(size - filled)?;
         self.head.resize(size, 0);
-        let (stream, room) = (&*self.stream, self.head.get_mut(filled..).unwrap_or_default());
+        let room = self.head.get_mut(filled..).unwrap_or_default();
         let read = match patience {
-            Patience::Brief(until) => deadline::read_briefly(stream, room, until),
-            _ => Timed { stream, deadline: self.deadline }.read(room),
+            Patience::Brief(until) => deadline::read_briefly(&self.stream, room, until),
+            _ => patience.read(&self.stream, room, self.deadline),
         };
         self.head.truncate(filled + *read.as_ref().unwrap_or(&0));
         read
@@ -211,10 +211,9 @@ impl Connection {
         if let Patience::Brief(_) = patience {
             return Err(Unfinished::MustWait);
         }
-        let stream = &*self.stream;
-        if stream.shutdown(Shutdown::Write).is_ok() {
+        if self.stream.shutdown(Shutdown::Write).is_ok() {
             let mut discarded = [0; 4096];
-            while matches!(Timed { stream, deadline: self.deadline }.read(&mut discarded), Ok(1..)) {}
+            while matches!(patience.read(&self.stream, &mut discarded, self.deadline), Ok(1..)) {}
         }
         Ok(())
     }
@@ -226,6 +225,15 @@ impl Connection {
 }
 
 impl<'a> Patience<'a> {
+    /// Waits for bytes until `deadline`, or until the connection is evicted.
+    fn read(self, stream: &TcpStream, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        if SHUTDOWN_ENDS_READS {
+            Timed { stream, deadline }.read(buffer)
+        } else {
+            deadline::poll(stream, buffer, deadline, || self.place().is_some_and(WaitingPlace::is_evicted))
+        }
+    }
+
     fn place(self) -> Option<&'a WaitingPlace> {
         match self {
             Patience::InRoom(place) => Some(place),

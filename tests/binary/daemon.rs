@@ -86,6 +86,7 @@ impl Daemon {
     }
 
     /// The same without a server.
+    #[allow(dead_code, reason = "used by tests that run on Linux")]
     #[track_caller]
     pub(crate) fn connected_without_server(mut self) -> Daemon {
         self.line("connected");

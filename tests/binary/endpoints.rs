@@ -40,6 +40,11 @@ pub(crate) fn assert_answer(address: SocketAddr, path: &str, status: &str, body:
     assert_eq!(timeless(before, &head_only), (expected, String::new()), "HEAD {path}");
 }
 
+/// A path as JSON has it: on Windows its separators are escaped.
+fn in_json(path: &str) -> String {
+    path.replace('\\', "\\\\")
+}
+
 #[test]
 fn a_connector_that_is_well_is_healthy_ready_and_alive() {
     let source = Source::new();
@@ -60,7 +65,7 @@ fn a_connector_that_is_not_well_is_unhealthy_and_says_why() {
     let body = format!(
         "{{\"status\":\"unhealthy\",\"timestamp\":\"TS\",\"details\":{{\"error\":\"connector validation failed\",\
          \"validation_error\":\"{}:2: 7 fields expected, 1 found\"}}}}\n",
-        source.path("passwd")
+        in_json(&source.path("passwd"))
     );
     assert_answer(address, "/health", "503 Service Unavailable", &body);
     assert_answer(address, "/ready", "200 OK", "{\"status\":\"ready\",\"timestamp\":\"TS\"}\n");
@@ -167,7 +172,7 @@ fn the_reason_is_for_those_who_address_us_as_ourselves() {
         assert_eq!(json.at("details.error"), Some("connector validation failed"), "{head:?}");
         let reason = json.at("details.validation_error");
         assert_eq!(reason.is_some_and(|reason| reason.starts_with(&path)), told, "{head:?}: {reason:?}");
-        assert_eq!(answer.body.contains(&path), told, "{head:?}");
+        assert_eq!(answer.body.contains(&in_json(&path)), told, "{head:?}");
     }
     // A name in the target stands for the one in Host.
     let answer = ask(address, "GET http://evil.example/health HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -317,7 +317,7 @@ fn one_environment_serves_the_server_and_the_probe() {
         ("0.0.0.0", "127.0.0.1", false),
         ("localhost", "127.0.0.1", false),
         ("LOCALHOST", "127.0.0.1", false),
-        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", true),
+        ("::ffff:127.0.0.1", "127.0.0.1", false),
         ("::1", "::1", true),
         ("[::1]", "::1", true),
         ("::", "127.0.0.1", true),
@@ -335,8 +335,7 @@ fn one_environment_serves_the_server_and_the_probe() {
         drop(daemon);
         // A server that closes without a word tells which address was asked.
         let asked: IpAddr = asked.parse().unwrap();
-        // A static binary has no resolver to look `localhost` up with.
-        let silent = TcpListener::bind((address.trim_matches(['[', ']']).parse().unwrap_or(asked), 0)).unwrap();
+        let silent = TcpListener::bind((asked, 0)).unwrap();
         let port = silent.local_addr().unwrap().port();
         std::thread::spawn(move || drop(silent.accept()));
         let outcome = run(command.env("BATON_HEALTH_CHECK_PORT", port.to_string()));

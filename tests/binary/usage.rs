@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::daemon::log_line;
-use crate::program::{Outcome, program, run, started_by};
+use crate::program::{Outcome, program, run};
 use crate::server;
 use crate::source::Source;
 
@@ -330,7 +330,7 @@ fn help_that_cannot_be_written_is_a_failure_and_a_verdict_stays_what_it_is() {
         }
     }
     // Started without standard output, std writes to /dev/null.
-    run(&mut started_by(&["sh", "-c", "exec \"$0\" \"$@\" >&-"], &program(probe))).succeeded_with("");
+    run(&mut crate::program::started_by(&["sh", "-c", "exec \"$0\" \"$@\" >&-"], &program(probe))).succeeded_with("");
     // It does not matter either when nothing can be said about it.
     let (nowhere, _kept) = server::nobody();
     for arguments in [&["--bogus"][..], &["health-check"], &["--help"]] {

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::wait::until;
@@ -28,9 +28,14 @@ pub(crate) fn in_own_process(test: &str) -> bool {
     false
 }
 
+/// This process in Linux's `/proc`. Wine shows that directory to Windows programs, but knows no names of threads.
+fn own(file: &str) -> Option<PathBuf> {
+    cfg!(target_os = "linux").then(|| Path::new("/proc/self").join(file))
+}
+
 /// The number of threads of that name in this process, if the system tells.
 pub(crate) fn threads_named(name: &str) -> Option<usize> {
-    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let tasks = std::fs::read_dir(own("task")?).ok()?;
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     Some(names.filter(|found| found.trim_end() == name).count())
 }
@@ -38,7 +43,7 @@ pub(crate) fn threads_named(name: &str) -> Option<usize> {
 /// The bytes of memory that this process uses, if the system tells.
 pub(crate) fn resident_bytes() -> Option<usize> {
     const PAGE: usize = 4096;
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages = std::fs::read_to_string(own("statm")?).ok()?;
     Some(pages.split(' ').nth(1)?.parse::<usize>().ok()? * PAGE)
 }
 
@@ -48,7 +53,7 @@ pub(crate) fn resident_bytes() -> Option<usize> {
 pub(crate) fn until_all_sleep() {
     let mut before = None;
     until("every other thread to sleep", || {
-        let Some(now) = sleepers() else { return !Path::new("/proc/thread-self/status").exists() };
+        let Some(now) = sleepers() else { return own("task").is_none_or(|tasks| !tasks.exists()) };
         let same = before.as_ref() == Some(&now);
         before = Some(now);
         same
@@ -57,12 +62,12 @@ pub(crate) fn until_all_sleep() {
 
 /// All other threads with their numbers of context switches, if all of them sleep.
 fn sleepers() -> Option<Vec<(OsString, Vec<String>)>> {
-    let own = std::fs::read_link("/proc/thread-self").ok()?.file_name()?.to_owned();
-    let others = std::fs::read_dir("/proc/self/task").ok()?.map(|task| task.map(|task| task.file_name()));
-    let others = others.filter(|name| name.as_ref().is_ok_and(|name| *name != own));
+    let this = std::fs::read_link("/proc/thread-self").ok()?.file_name()?.to_owned();
+    let others = std::fs::read_dir(own("task")?).ok()?.map(|task| task.map(|task| task.file_name()));
+    let others = others.filter(|name| name.as_ref().is_ok_and(|name| *name != this));
     let switches = others.map(|name| {
         let name = name.ok()?;
-        let status = std::fs::read_to_string(Path::new("/proc/self/task").join(&name).join("status")).ok()?;
+        let status = std::fs::read_to_string(own("task")?.join(&name).join("status")).ok()?;
         let sleeps = status.lines().any(|line| line.starts_with("State:\tS"));
         let counts = status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect();
         sleeps.then_some((name, counts))

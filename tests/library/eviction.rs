@@ -13,7 +13,7 @@ use crate::alone::{in_own_process, threads_named};
 use crate::client::{Client, get_request};
 use crate::scripted::{Scripted, Server};
 use crate::stalls::{HALF_A_HEAD, SetOnDrop};
-use crate::wait::{TEST_TIMEOUT, until};
+use crate::wait::{TEST_TIMEOUT, times, until};
 
 /// Runs `work` while busy loops take most of the processors' time.
 fn beside_busy_loops(work: impl FnOnce()) {
@@ -35,7 +35,6 @@ fn beside_busy_loops(work: impl FnOnce()) {
 #[test]
 fn a_request_that_has_arrived_is_answered_although_processors_and_places_are_scarce() {
     const PLACES: usize = 8;
-    const ROUNDS: usize = 40;
     const REQUESTS: usize = 100;
     if !in_own_process("eviction::a_request_that_has_arrived_is_answered_although_processors_and_places_are_scarce") {
         return;
@@ -49,7 +48,7 @@ fn a_request_that_has_arrived_is_answered_although_processors_and_places_are_sca
     // The first client closes after its answer. The second keeps its place until the server evicts it.
     let kinds = [(get_request("/live"), 200), ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n".into(), 405)];
     beside_busy_loops(|| {
-        for round in 0..ROUNDS {
+        for round in 0..times(40) {
             let stalled: Vec<_> = (0..2 * PLACES).map(|_| Client::that_sent(address, HALF_A_HEAD)).collect();
             // Only the newest request may still be on its way, and the server evicts the oldest connection.
             let clients: Vec<_> = (0..REQUESTS).map(|number| Client::that_sent(address, &kinds[number % 2].0)).collect();
@@ -93,7 +92,6 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
     if !in_own_process("eviction::no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests") {
         return;
     }
-    const PROBES: usize = 500;
     const FLOODERS: usize = 3;
     const HELD: usize = 160;
     const PLACES: usize = 256;
@@ -101,6 +99,7 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
     // late is not the oldest idle connection.
     const WHILE_ONE_PROBE: usize = (PLACES - 16) / FLOODERS;
 
+    let probes = times(500);
     let server = Server::with(Scripted::validate(|| Ok(())), |config| config.max_connections = PLACES);
     let address = server.address();
     let (done, probe, full) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -135,7 +134,7 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
             .collect();
         until("every flooder to hold all its connections", || full.load(Ordering::SeqCst) == FLOODERS);
         let mut lost = Vec::new();
-        for number in 1..=PROBES {
+        for number in 1..=probes {
             probe.store(number, Ordering::SeqCst);
             if let Err(error) = Probe::new(address).endpoint(Endpoint::ALL[number % 3]).timeout(TEST_TIMEOUT).run() {
                 lost.push(error.to_string());
@@ -143,8 +142,8 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
         }
         done.store(true, Ordering::SeqCst);
         let made: usize = flooders.into_iter().map(|flooder| flooder.join().expect("it only connects")).sum();
-        assert!(made > PROBES, "no flood: {made} connections beside {PROBES} probes");
-        assert!(lost.is_empty(), "{} of {PROBES} probes lost beside {made} stalled connections: {lost:?}", lost.len());
+        assert!(made > probes, "no flood: {made} connections beside {probes} probes");
+        assert!(lost.is_empty(), "{} of {probes} probes lost beside {made} stalled connections: {lost:?}", lost.len());
     });
     assert_eq!(server.wait_for_events(1), ["healthy"], "stalled clients cause no event");
 }

@@ -10,7 +10,7 @@ use baton_health::{BoxError, Event};
 
 use crate::client::{Client, ask, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
-use crate::wait::{TEST_TIMEOUT, until};
+use crate::wait::{TEST_TIMEOUT, times, until};
 
 const VALIDATION: &str = "details.validation_error";
 
@@ -123,9 +123,8 @@ fn verdicts_are_logged_in_the_order_in_which_they_were_found() {
 
 #[test]
 fn a_client_waits_for_the_run_it_joined_and_for_no_later_one() {
-    const ROUNDS: usize = 200;
     const CLIENTS: usize = 8;
-    for round in 0..ROUNDS {
+    for round in 0..times(200) {
         let (runs, gate) = (AtomicUsize::new(0), Gate::new());
         let connector = Scripted::validate({
             let gate = Arc::clone(&gate);

@@ -12,7 +12,7 @@ use baton_health::{Endpoint, Probe};
 use crate::alone::{in_own_process, resident_bytes, threads_named, until_all_sleep};
 use crate::client::{Client, get, get_request};
 use crate::scripted::{Gate, Scripted, Server};
-use crate::wait::{TEST_TIMEOUT, until};
+use crate::wait::{FOREVER, TEST_TIMEOUT, times, until};
 
 pub(crate) const HALF_A_HEAD: &str = "GET /live HTTP/1.1\r\nHo";
 
@@ -79,7 +79,7 @@ fn with_stalled_clients(probes: usize, mut probe: impl FnMut(SocketAddr, Endpoin
 #[test]
 fn every_probe_is_answered_while_500_stalled_clients_keep_reconnecting() {
     if in_own_process("stalls::every_probe_is_answered_while_500_stalled_clients_keep_reconnecting") {
-        with_stalled_clients(2000, |address, endpoint| {
+        with_stalled_clients(times(2000), |address, endpoint| {
             Probe::new(address).endpoint(endpoint).timeout(TEST_TIMEOUT).run().unwrap_or_else(|error| panic!("{error}"));
         });
     }
@@ -139,7 +139,11 @@ fn the_oldest_idle_connection_is_evicted_first() {
     if !in_own_process("stalls::the_oldest_idle_connection_is_evicted_first") {
         return;
     }
-    let server = Server::with(healthy(), |config| config.max_connections = 8);
+    let server = Server::with(healthy(), |config| {
+        config.max_connections = 8;
+        // No connection ends by its deadline.
+        config.request_timeout = FOREVER;
+    });
     let address = server.address();
     let mut oldest_first: Vec<_> = (0..24)
         .map(|number| {
