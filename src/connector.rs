@@ -61,9 +61,10 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Does the connector's own work, for as long as the daemon lives. The default waits for `stop`.
     ///
-    /// It must return soon after `stop` is requested. The process waits for it until half a second before the end
-    /// of [`Config::drain_timeout`](crate::Config::drain_timeout), and keeps that half second for answers under
-    /// way. If `serve` has not returned by then, the process logs that and ends. If `serve` returns before `stop`
+    /// It must return soon after `stop` is requested: with the defaults within 4.5 s. `stop` interrupts nothing, so
+    /// give each call to upstream a shorter timeout, and ask [`Stop::is_requested`] between two of them. The process
+    /// waits until half a second before the end of [`Config::drain_timeout`](crate::Config::drain_timeout), and
+    /// keeps that half second for answers under way. If `serve` has not returned by then, the process logs that and ends. If `serve` returns before `stop`
     /// is requested, the daemon ends.
     ///
     /// `stop` is requested whenever `serve` has returned, also after an error or a panic. So threads and tasks
