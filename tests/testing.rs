@@ -121,7 +121,7 @@ fn serve_syncs_until_it_is_asked_to_stop() {
     let stop = Stop::default();
     thread::scope(|scope| {
         let serving = scope.spawn(|| directory.serve(&stop));
-        while directory.syncs.load(Ordering::SeqCst) < 2 {
+        while directory.syncs.load(Ordering::SeqCst) < 2 && !serving.is_finished() {
             thread::yield_now();
         }
         stop.request();
