@@ -61,7 +61,7 @@ pub(crate) fn ask(address: SocketAddr, endpoint: Endpoint, history: &History, co
     let begun = history.begin(endpoint);
     let answer = Answer::of(Probe::new(address).endpoint(endpoint).run());
     match &answer {
-        Answer::Lost(error) => note(&counts.lost, error.clone()),
+        Answer::Lost(error) => note(&counts.lost, format!("{error}, in {:?}", history.since(begun))),
         answer if !history.allows(begun, endpoint, answer) => {
             note(&counts.wrong, format!("{endpoint:?}: {answer:?}, in {:?}", history.since(begun)));
         }
