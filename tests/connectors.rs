@@ -226,6 +226,8 @@ fn a_connector_beside_an_async_runtime_ends_when_it_succeeds_fails_or_is_asked_t
     }
     let mut connector = Daemon::start(&mut example("async_runtime", ["--health-check", "--health-check-port=0"])).connected();
     assert_eq!(connector.get("/health").status, 200);
+    // It is logged after the client has its answer.
+    connector.line("healthy");
     connector.signal("TERM");
     assert_eq!(connector.exit(), Some(0));
     assert_eq!(connector.messages(), ["listening", "connected", "healthy", "draining", "finished"]);
