@@ -393,3 +393,313 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Weak;
+    use std::sync::mpsc;
+
+    const AGES: Duration = Duration::from_secs(3600);
+
+    /// A connector that answers with these texts. An empty one means success.
+    struct Says(&'static str, &'static str);
+
+    impl Connector for Says {
+        fn validate(&self) -> Result<(), BoxError> {
+            says(self.0)
+        }
+
+        fn ready(&self) -> Result<(), BoxError> {
+            says(self.1)
+        }
+    }
+
+    fn says(text: &str) -> Result<(), BoxError> {
+        if text.is_empty() { Ok(()) } else { Err(text.into()) }
+    }
+
+    /// Checks without a connector, and the lines they log. No timeout is short.
+    fn checks(change: impl FnOnce(&mut Config)) -> (Arc<Checks>, mpsc::Receiver<String>) {
+        let (logged, lines) = mpsc::channel();
+        let logged = std::sync::Mutex::new(logged);
+        let mut config = Config::default();
+        (config.validate_timeout, config.validate_ttl) = (AGES, AGES);
+        config.on_event = Arc::new(move |event| drop(logged.lock().unwrap().send(event.to_string())));
+        change(&mut config);
+        let log = Log(Arc::clone(&config.on_event));
+        (Arc::new(Checks::new(&config, log)), lines)
+    }
+
+    fn logged(lines: &mpsc::Receiver<String>) -> Vec<String> {
+        lines.try_iter().collect()
+    }
+
+    fn text(verdict: Verdict) -> String {
+        verdict.map_or_else(|error| error.to_string(), |()| "ok".into())
+    }
+
+    fn known(checks: &Checks, endpoint: Endpoint, wait: Option<Duration>) -> Option<String> {
+        checks.known(endpoint, wait).map(text)
+    }
+
+    /// Puts a run in flight that began so long ago.
+    fn run_for(checks: &Checks, age: Duration) -> Run {
+        let run = Run { number: 1, started: Instant::now().checked_sub(age).unwrap(), overdue_logged: false };
+        checks.lock().in_flight = Some(run);
+        run
+    }
+
+    #[test]
+    fn a_client_is_answered_half_a_second_before_its_wait_is_over_or_after_three_quarters_of_a_short_one() {
+        let (checks, _) = checks(|config| config.validate_timeout = Duration::from_secs(30));
+        for (wait, patience) in [
+            (None, 30_000),
+            (Some(0), 0),
+            (Some(1), 750),
+            (Some(2), 1500),
+            (Some(3), 2500),
+            (Some(5), 4500),
+            (Some(30), 29_500),
+            (Some(60), 30_000),
+            (Some(u64::from(u32::MAX)), 30_000),
+        ] {
+            assert_eq!(checks.patience(wait.map(Duration::from_secs)), Duration::from_millis(patience), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_connector_only_live_succeeds() {
+        let (checks, _) = checks(|_| {});
+        let missing = CheckError::NoConnector.to_string();
+        for (endpoint, answer) in [(Endpoint::Live, "ok"), (Endpoint::Ready, &*missing), (Endpoint::Health, &*missing)] {
+            assert_eq!(known(&checks, endpoint, None).as_deref(), Some(answer));
+            assert_eq!(text(checks.wait(endpoint, None)), answer);
+        }
+    }
+
+    #[test]
+    fn a_draining_server_is_not_ready_and_else_as_healthy_as_before() {
+        let (checks, _) = checks(|_| {});
+        checks.attach(Arc::new(Says("", "")));
+        assert_eq!(known(&checks, Endpoint::Ready, None), None);
+        assert_eq!(text(checks.wait(Endpoint::Ready, None)), "ok");
+        checks.refuse_ready();
+        let draining = CheckError::Draining.to_string();
+        assert_eq!(known(&checks, Endpoint::Ready, None).as_ref(), Some(&draining));
+        assert_eq!(text(checks.wait(Endpoint::Ready, None)), draining);
+        assert_eq!(known(&checks, Endpoint::Health, None), None);
+        assert_eq!(text(checks.wait(Endpoint::Health, None)), "ok");
+        assert_eq!(text(checks.wait(Endpoint::Live, None)), "ok");
+    }
+
+    #[test]
+    fn a_verdict_is_reused_until_its_time_is_over() {
+        let (checks, _) = checks(|config| config.validate_ttl = Duration::from_secs(1));
+        let at = Instant::now();
+        let mut state = checks.lock();
+        state.finished = Some(Finished { run: 1, at, verdict: Ok(()) });
+        assert!(checks.fresh(&state, at).is_some());
+        assert!(checks.fresh(&state, at + Duration::from_nanos(999_999_999)).is_some());
+        assert!(checks.fresh(&state, at + Duration::from_secs(1)).is_none());
+        drop(state);
+        checks.attach(Arc::new(Says("", "")));
+        assert!(checks.fresh(&checks.lock(), at).is_none(), "another connector's verdict");
+    }
+
+    #[test]
+    fn a_verdict_is_known_to_later_clients_and_logged_when_it_changes() {
+        for (says, answer, line) in [("", "ok", "healthy"), ("boom", "boom", "unhealthy reason=boom")] {
+            let (checks, lines) = checks(|_| {});
+            checks.attach(Arc::new(Says(says, "")));
+            for _ in 0..2 {
+                assert_eq!(text(checks.wait(Endpoint::Health, None)), answer);
+                assert_eq!(known(&checks, Endpoint::Health, None).as_deref(), Some(answer));
+            }
+            let state = checks.lock();
+            assert_eq!((state.runs, state.in_flight.is_some()), (1, false), "the second client gets the first one's verdict");
+            drop(state);
+            assert_eq!(logged(&lines), [line]);
+        }
+        let (checks, _) = checks(|config| config.validate_ttl = Duration::ZERO);
+        checks.attach(Arc::new(Says("", "")));
+        for runs in 1..4 {
+            assert_eq!(text(checks.wait(Endpoint::Health, None)), "ok");
+            let state = checks.lock();
+            assert_eq!((state.runs, state.finished.as_ref().map(|finished| finished.run)), (runs, Some(runs)));
+        }
+    }
+
+    #[test]
+    fn a_client_whose_wait_is_over_is_told_at_once_that_a_run_takes_long() {
+        let (checks, lines) = checks(|config| config.validate_timeout = Duration::from_secs(60));
+        checks.attach(Arc::new(Says("", "")));
+        let wait = Some(Duration::from_secs(4));
+        // Its patience is 3.5 seconds.
+        run_for(&checks, Duration::from_secs(3));
+        assert_eq!(known(&checks, Endpoint::Health, wait), None);
+        run_for(&checks, Duration::from_millis(3500));
+        assert!(known(&checks, Endpoint::Health, wait).unwrap().starts_with(OVERDUE));
+        assert_eq!(known(&checks, Endpoint::Health, None), None, "this one waits longer");
+        let error = text(checks.wait(Endpoint::Health, wait));
+        assert!(error.starts_with(OVERDUE), "{error}");
+        assert_eq!(logged(&lines), [""; 0], "a client in a hurry says nothing about the connector");
+    }
+
+    #[test]
+    fn a_run_beyond_the_timeout_is_logged_once_before_it_is_known() {
+        const TIMEOUT: Duration = Duration::from_secs(60);
+        let (checks, lines) = checks(|config| config.validate_timeout = TIMEOUT);
+        checks.attach(Arc::new(Says("", "")));
+        run_for(&checks, TIMEOUT);
+        assert_eq!(known(&checks, Endpoint::Health, None), None, "an acceptor must not log");
+        for _ in 0..2 {
+            let error = text(checks.wait(Endpoint::Health, None));
+            assert!(error.starts_with(OVERDUE), "{error}");
+            assert!(known(&checks, Endpoint::Health, None).is_some());
+        }
+        let lines = logged(&lines);
+        assert!(lines.len() == 1 && lines[0].starts_with(&["unhealthy reason=", OVERDUE].concat()), "{lines:?}");
+    }
+
+    #[test]
+    fn only_the_run_in_flight_is_logged_as_overdue() {
+        let (checks, lines) = checks(|config| config.validate_timeout = Duration::from_secs(60));
+        for (number, seconds, count) in [(2, 60, 0), (1, 59, 0), (1, 60, 1), (1, 61, 0)] {
+            if seconds < 61 {
+                run_for(&checks, Duration::from_secs(60));
+            }
+            let error = checks.overdue(checks.lock(), number, Duration::from_secs(seconds));
+            assert_eq!(error.to_string(), format!("{OVERDUE} after {seconds}000 ms"));
+            checks.transitions.emit();
+            assert_eq!(logged(&lines).len(), count, "{number} {seconds}");
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_with_a_verdict_another_connector_the_shutdown_or_the_deadline() {
+        let (checks, _) = checks(|_| {});
+        let now = Instant::now();
+        let (past, future) = (now.checked_sub(Duration::from_millis(1)).unwrap(), now + AGES);
+        let run = run_for(&checks, Duration::ZERO);
+        let wait = |generation, deadline| checks.wait_for(run, generation, deadline).map(text);
+        assert!(wait(0, past).unwrap().starts_with(OVERDUE));
+        assert!(wait(0, now).unwrap().starts_with(OVERDUE));
+        checks.give_up_at(future + AGES);
+        assert!(wait(0, past).unwrap().starts_with(OVERDUE), "the earlier one counts");
+        checks.give_up_at(past);
+        assert_eq!(wait(0, future), Some(CheckError::Draining.to_string()));
+        for (finished, verdict) in [(0, "the connector is shutting down"), (1, "ok"), (2, "ok")] {
+            checks.lock().finished = Some(Finished { run: finished, at: now, verdict: Ok(()) });
+            assert_eq!(wait(0, future).as_deref(), Some(verdict), "run {finished}");
+        }
+        assert_eq!(wait(1, future), None);
+        checks.attach(Arc::new(Says("", "")));
+        assert_eq!(wait(0, future), None);
+        checks.attach(Arc::new(Says("", "")));
+        assert_eq!(wait(1, future), None);
+    }
+
+    #[test]
+    fn a_waiting_client_wakes_up_at_shutdown() {
+        let (checks, _) = checks(|_| {});
+        checks.attach(Arc::new(Says("", "")));
+        run_for(&checks, Duration::ZERO);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| text(checks.wait(Endpoint::Health, None)));
+            while checks.waiting.inside.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            checks.give_up_at(Instant::now());
+            assert_eq!(client.join().unwrap(), CheckError::Draining.to_string());
+        });
+    }
+
+    #[test]
+    fn a_late_verdict_of_a_replaced_connector_is_discarded() {
+        let (checks, lines) = checks(|_| {});
+        checks.attach(Arc::new(Says("second", "")));
+        run_for(&checks, Duration::ZERO);
+        checks.run(2, Arc::new(Says("first", "")));
+        let state = checks.lock();
+        assert!(state.finished.is_none() && state.in_flight.is_some());
+        drop(state);
+        assert_eq!(logged(&lines), [""; 0]);
+        checks.run(1, Arc::new(Says("second", "")));
+        assert_eq!(known(&checks, Endpoint::Health, None).as_deref(), Some("second"));
+        assert_eq!(logged(&lines), ["unhealthy reason=second"]);
+    }
+
+    /// Replaces itself while it is asked whether it is ready.
+    struct Replaced(Weak<Checks>);
+
+    impl Connector for Replaced {
+        fn validate(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn ready(&self) -> Result<(), BoxError> {
+            self.0.upgrade().unwrap().attach(Arc::new(Says("", "second")));
+            Err("first".into())
+        }
+    }
+
+    #[test]
+    fn readiness_is_logged_only_for_the_connector_that_is_attached() {
+        let (checks, lines) = checks(|_| {});
+        checks.attach(Arc::new(Replaced(Arc::downgrade(&checks))));
+        assert_eq!(text(checks.wait(Endpoint::Ready, None)), "first");
+        assert_eq!(logged(&lines), [""; 0]);
+        assert_eq!(text(checks.wait(Endpoint::Ready, None)), "second");
+        assert_eq!(logged(&lines), ["not ready reason=second"]);
+    }
+
+    #[test]
+    fn half_of_the_connections_may_wait_for_validate_and_a_quarter_for_ready() {
+        for (connections, waiting, in_ready) in [(2, 1, 1), (3, 1, 1), (4, 2, 1), (64, 32, 16)] {
+            let (checks, _) = checks(|config| config.max_connections = connections);
+            checks.attach(Arc::new(Says("", "")));
+            for (quota, most, endpoint) in
+                [(&checks.waiting, waiting, Endpoint::Health), (&checks.in_ready, in_ready, Endpoint::Ready)]
+            {
+                let permits: Vec<_> = (0..most).map(|_| quota.enter().unwrap()).collect();
+                assert!(quota.enter().is_none() && quota.enter().is_none(), "{connections}");
+                assert_eq!(text(checks.wait(endpoint, None)), CheckError::Busy.to_string(), "{connections}");
+                drop(permits);
+                assert_eq!(text(checks.wait(endpoint, None)), "ok", "{connections}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_gets_the_start_of_a_long_error_and_the_log_all_of_it() {
+        let long = "x".repeat(MAX_ERROR_TEXT + 1);
+        let (verdict, whole) = verdict_of(Err(long.clone()));
+        assert_eq!(text(verdict), [&long[..MAX_ERROR_TEXT - 3], "..."].concat());
+        assert_eq!(whole, Some(long));
+        let (verdict, whole) = verdict_of(Ok(()));
+        assert_eq!((text(verdict), whole), ("ok".into(), None));
+    }
+
+    struct PanicsAtItsEnd;
+
+    impl Connector for PanicsAtItsEnd {
+        fn validate(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    impl Drop for PanicsAtItsEnd {
+        fn drop(&mut self) {
+            panic!("in the destructor");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error_but_not_in_the_destructor() {
+        assert_eq!(call("ready", Arc::new(PanicsAtItsEnd), |_| panic!("boom")), Err("ready panicked: boom".into()));
+        assert_eq!(call("ready", Arc::new(PanicsAtItsEnd), |connector| connector.ready()), Ok(()));
+        let nested = std::io::Error::other("inner");
+        assert_eq!(call("ready", Arc::new(Says("", "")), move |_| Err(nested.into())), Err("inner".into()));
+    }
+}
