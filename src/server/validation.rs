@@ -420,7 +420,7 @@ mod tests {
     }
 
     /// Checks without a connector, and the lines they log. No timeout is short.
-    fn checks(change: impl FnOnce(&mut Config)) -> (Arc<Checks>, mpsc::Receiver<String>) {
+    fn validation(change: impl FnOnce(&mut Config)) -> (Arc<Validation>, mpsc::Receiver<String>) {
         let (logged, lines) = mpsc::channel();
         let logged = std::sync::Mutex::new(logged);
         let mut config = Config::default();
@@ -428,10 +428,11 @@ mod tests {
         config.on_event = Arc::new(move |event| drop(logged.lock().unwrap().send(event.to_string())));
         change(&mut config);
         let log = Log(Arc::clone(&config.on_event));
-        (Arc::new(Checks::new(&config, log)), lines)
+        (Arc::new(Validation::new(&config, log)), lines)
     }
 
-    fn logged(lines: &mpsc::Receiver<String>) -> Vec<String> {
+    fn logged(validation: &Validation, lines: &mpsc::Receiver<String>) -> Vec<String> {
+        validation.log_changes();
         lines.try_iter().collect()
     }
 
@@ -439,20 +440,20 @@ mod tests {
         verdict.map_or_else(|error| error.to_string(), |()| "ok".into())
     }
 
-    fn known(checks: &Checks, endpoint: Endpoint, wait: Option<Duration>) -> Option<String> {
-        checks.known(endpoint, wait).map(text)
+    fn known(validation: &Validation, endpoint: Endpoint, wait: Option<Duration>) -> Option<String> {
+        validation.known(endpoint, wait).map(text)
     }
 
     /// Puts a run in flight that began so long ago.
-    fn run_for(checks: &Checks, age: Duration) -> Run {
+    fn run_for(validation: &Validation, age: Duration) -> Run {
         let run = Run { number: 1, started: Instant::now().checked_sub(age).unwrap(), overdue_logged: false };
-        checks.lock().in_flight = Some(run);
+        validation.lock().in_flight = Some(run);
         run
     }
 
     #[test]
     fn a_client_is_answered_half_a_second_before_its_wait_is_over_or_after_three_quarters_of_a_short_one() {
-        let (checks, _) = checks(|config| config.validate_timeout = Duration::from_secs(30));
+        let (validation, _) = validation(|config| config.validate_timeout = Duration::from_secs(30));
         for (wait, patience) in [
             (None, 30_000),
             (Some(0), 0),
@@ -464,174 +465,174 @@ mod tests {
             (Some(60), 30_000),
             (Some(u64::from(u32::MAX)), 30_000),
         ] {
-            assert_eq!(checks.patience(wait.map(Duration::from_secs)), Duration::from_millis(patience), "{wait:?}");
+            assert_eq!(validation.patience(wait.map(Duration::from_secs)), Duration::from_millis(patience), "{wait:?}");
         }
     }
 
     #[test]
     fn without_a_connector_only_live_succeeds() {
-        let (checks, _) = checks(|_| {});
+        let (validation, _) = validation(|_| {});
         let missing = CheckError::NoConnector.to_string();
         for (endpoint, answer) in [(Endpoint::Live, "ok"), (Endpoint::Ready, &*missing), (Endpoint::Health, &*missing)] {
-            assert_eq!(known(&checks, endpoint, None).as_deref(), Some(answer));
-            assert_eq!(text(checks.wait(endpoint, None)), answer);
+            assert_eq!(known(&validation, endpoint, None).as_deref(), Some(answer));
+            assert_eq!(text(validation.ask(endpoint, None)), answer);
         }
     }
 
     #[test]
     fn a_draining_server_is_not_ready_and_else_as_healthy_as_before() {
-        let (checks, _) = checks(|_| {});
-        checks.attach(Arc::new(Says("", "")));
-        assert_eq!(known(&checks, Endpoint::Ready, None), None);
-        assert_eq!(text(checks.wait(Endpoint::Ready, None)), "ok");
-        checks.refuse_ready();
+        let (validation, _) = validation(|_| {});
+        validation.attach(Arc::new(Says("", "")));
+        assert_eq!(known(&validation, Endpoint::Ready, None), None);
+        assert_eq!(text(validation.ask(Endpoint::Ready, None)), "ok");
+        validation.refuse_ready();
         let draining = CheckError::Draining.to_string();
-        assert_eq!(known(&checks, Endpoint::Ready, None).as_ref(), Some(&draining));
-        assert_eq!(text(checks.wait(Endpoint::Ready, None)), draining);
-        assert_eq!(known(&checks, Endpoint::Health, None), None);
-        assert_eq!(text(checks.wait(Endpoint::Health, None)), "ok");
-        assert_eq!(text(checks.wait(Endpoint::Live, None)), "ok");
+        assert_eq!(known(&validation, Endpoint::Ready, None).as_ref(), Some(&draining));
+        assert_eq!(text(validation.ask(Endpoint::Ready, None)), draining);
+        assert_eq!(known(&validation, Endpoint::Health, None), None);
+        assert_eq!(text(validation.ask(Endpoint::Health, None)), "ok");
+        assert_eq!(text(validation.ask(Endpoint::Live, None)), "ok");
     }
 
     #[test]
     fn a_verdict_is_reused_until_its_time_is_over() {
-        let (checks, _) = checks(|config| config.validate_ttl = Duration::from_secs(1));
+        let (validation, _) = validation(|config| config.validate_ttl = Duration::from_secs(1));
         let at = Instant::now();
-        let mut state = checks.lock();
+        let mut state = validation.lock();
         state.finished = Some(Finished { run: 1, at, verdict: Ok(()) });
-        assert!(checks.fresh(&state, at).is_some());
-        assert!(checks.fresh(&state, at + Duration::from_nanos(999_999_999)).is_some());
-        assert!(checks.fresh(&state, at + Duration::from_secs(1)).is_none());
+        assert!(validation.fresh(&state, at).is_some());
+        assert!(validation.fresh(&state, at + Duration::from_nanos(999_999_999)).is_some());
+        assert!(validation.fresh(&state, at + Duration::from_secs(1)).is_none());
         drop(state);
-        checks.attach(Arc::new(Says("", "")));
-        assert!(checks.fresh(&checks.lock(), at).is_none(), "another connector's verdict");
+        validation.attach(Arc::new(Says("", "")));
+        assert!(validation.fresh(&validation.lock(), at).is_none(), "another connector's verdict");
     }
 
     #[test]
     fn a_verdict_is_known_to_later_clients_and_logged_when_it_changes() {
         for (says, answer, line) in [("", "ok", "healthy"), ("boom", "boom", "unhealthy reason=boom")] {
-            let (checks, lines) = checks(|_| {});
-            checks.attach(Arc::new(Says(says, "")));
+            let (validation, lines) = validation(|_| {});
+            validation.attach(Arc::new(Says(says, "")));
             for _ in 0..2 {
-                assert_eq!(text(checks.wait(Endpoint::Health, None)), answer);
-                assert_eq!(known(&checks, Endpoint::Health, None).as_deref(), Some(answer));
+                assert_eq!(text(validation.ask(Endpoint::Health, None)), answer);
+                assert_eq!(known(&validation, Endpoint::Health, None).as_deref(), Some(answer));
             }
-            let state = checks.lock();
+            let state = validation.lock();
             assert_eq!((state.runs, state.in_flight.is_some()), (1, false), "the second client gets the first one's verdict");
             drop(state);
-            assert_eq!(logged(&lines), [line]);
+            assert_eq!(logged(&validation, &lines), [line]);
         }
-        let (checks, _) = checks(|config| config.validate_ttl = Duration::ZERO);
-        checks.attach(Arc::new(Says("", "")));
+        let (validation, _) = validation(|config| config.validate_ttl = Duration::ZERO);
+        validation.attach(Arc::new(Says("", "")));
         for runs in 1..4 {
-            assert_eq!(text(checks.wait(Endpoint::Health, None)), "ok");
-            let state = checks.lock();
+            assert_eq!(text(validation.ask(Endpoint::Health, None)), "ok");
+            let state = validation.lock();
             assert_eq!((state.runs, state.finished.as_ref().map(|finished| finished.run)), (runs, Some(runs)));
         }
     }
 
     #[test]
     fn a_client_whose_wait_is_over_is_told_at_once_that_a_run_takes_long() {
-        let (checks, lines) = checks(|config| config.validate_timeout = Duration::from_secs(60));
-        checks.attach(Arc::new(Says("", "")));
+        let (validation, lines) = validation(|config| config.validate_timeout = Duration::from_secs(60));
+        validation.attach(Arc::new(Says("", "")));
         let wait = Some(Duration::from_secs(4));
         // Its patience is 3.5 seconds.
-        run_for(&checks, Duration::from_secs(3));
-        assert_eq!(known(&checks, Endpoint::Health, wait), None);
-        run_for(&checks, Duration::from_millis(3500));
-        assert!(known(&checks, Endpoint::Health, wait).unwrap().starts_with(OVERDUE));
-        assert_eq!(known(&checks, Endpoint::Health, None), None, "this one waits longer");
-        let error = text(checks.wait(Endpoint::Health, wait));
+        run_for(&validation, Duration::from_secs(3));
+        assert_eq!(known(&validation, Endpoint::Health, wait), None);
+        run_for(&validation, Duration::from_millis(3500));
+        assert!(known(&validation, Endpoint::Health, wait).unwrap().starts_with(OVERDUE));
+        assert_eq!(known(&validation, Endpoint::Health, None), None, "this one waits longer");
+        let error = text(validation.ask(Endpoint::Health, wait));
         assert!(error.starts_with(OVERDUE), "{error}");
-        assert_eq!(logged(&lines), [""; 0], "a client in a hurry says nothing about the connector");
+        assert_eq!(logged(&validation, &lines), [""; 0], "a client in a hurry says nothing about the connector");
     }
 
     #[test]
     fn a_run_beyond_the_timeout_is_logged_once_before_it_is_known() {
         const TIMEOUT: Duration = Duration::from_secs(60);
-        let (checks, lines) = checks(|config| config.validate_timeout = TIMEOUT);
-        checks.attach(Arc::new(Says("", "")));
-        run_for(&checks, TIMEOUT);
-        assert_eq!(known(&checks, Endpoint::Health, None), None, "an acceptor must not log");
+        let (validation, lines) = validation(|config| config.validate_timeout = TIMEOUT);
+        validation.attach(Arc::new(Says("", "")));
+        run_for(&validation, TIMEOUT);
+        assert_eq!(known(&validation, Endpoint::Health, None), None, "an acceptor must not log");
         for _ in 0..2 {
-            let error = text(checks.wait(Endpoint::Health, None));
+            let error = text(validation.ask(Endpoint::Health, None));
             assert!(error.starts_with(OVERDUE), "{error}");
-            assert!(known(&checks, Endpoint::Health, None).is_some());
+            assert!(known(&validation, Endpoint::Health, None).is_some());
         }
-        let lines = logged(&lines);
+        let lines = logged(&validation, &lines);
         assert!(lines.len() == 1 && lines[0].starts_with(&["unhealthy reason=", OVERDUE].concat()), "{lines:?}");
     }
 
     #[test]
     fn only_the_run_in_flight_is_logged_as_overdue() {
-        let (checks, lines) = checks(|config| config.validate_timeout = Duration::from_secs(60));
+        let (validation, lines) = validation(|config| config.validate_timeout = Duration::from_secs(60));
         for (number, seconds, count) in [(2, 60, 0), (1, 59, 0), (1, 60, 1), (1, 61, 0)] {
             if seconds < 61 {
-                run_for(&checks, Duration::from_secs(60));
+                run_for(&validation, Duration::from_secs(60));
             }
-            let error = checks.overdue(checks.lock(), number, Duration::from_secs(seconds));
+            let error = validation.overdue(validation.lock(), number, Duration::from_secs(seconds));
             assert_eq!(error.to_string(), format!("{OVERDUE} after {seconds}000 ms"));
-            checks.transitions.emit();
-            assert_eq!(logged(&lines).len(), count, "{number} {seconds}");
+
+            assert_eq!(logged(&validation, &lines).len(), count, "{number} {seconds}");
         }
     }
 
     #[test]
     fn a_wait_ends_with_a_verdict_another_connector_the_shutdown_or_the_deadline() {
-        let (checks, _) = checks(|_| {});
+        let (validation, _) = validation(|_| {});
         let now = Instant::now();
         let (past, future) = (now.checked_sub(Duration::from_millis(1)).unwrap(), now + AGES);
-        let run = run_for(&checks, Duration::ZERO);
-        let wait = |generation, deadline| checks.wait_for(run, generation, deadline).map(text);
+        let run = run_for(&validation, Duration::ZERO);
+        let wait = |generation, deadline| validation.wait_for(run, generation, deadline).map(text);
         assert!(wait(0, past).unwrap().starts_with(OVERDUE));
         assert!(wait(0, now).unwrap().starts_with(OVERDUE));
-        checks.give_up_at(future + AGES);
+        validation.give_up_at(future + AGES);
         assert!(wait(0, past).unwrap().starts_with(OVERDUE), "the earlier one counts");
-        checks.give_up_at(past);
+        validation.give_up_at(past);
         assert_eq!(wait(0, future), Some(CheckError::Draining.to_string()));
         for (finished, verdict) in [(0, "the connector is shutting down"), (1, "ok"), (2, "ok")] {
-            checks.lock().finished = Some(Finished { run: finished, at: now, verdict: Ok(()) });
+            validation.lock().finished = Some(Finished { run: finished, at: now, verdict: Ok(()) });
             assert_eq!(wait(0, future).as_deref(), Some(verdict), "run {finished}");
         }
         assert_eq!(wait(1, future), None);
-        checks.attach(Arc::new(Says("", "")));
+        validation.attach(Arc::new(Says("", "")));
         assert_eq!(wait(0, future), None);
-        checks.attach(Arc::new(Says("", "")));
+        validation.attach(Arc::new(Says("", "")));
         assert_eq!(wait(1, future), None);
     }
 
     #[test]
     fn a_waiting_client_wakes_up_at_shutdown() {
-        let (checks, _) = checks(|_| {});
-        checks.attach(Arc::new(Says("", "")));
-        run_for(&checks, Duration::ZERO);
+        let (validation, _) = validation(|_| {});
+        validation.attach(Arc::new(Says("", "")));
+        run_for(&validation, Duration::ZERO);
         std::thread::scope(|scope| {
-            let client = scope.spawn(|| text(checks.wait(Endpoint::Health, None)));
-            while checks.waiting.inside.load(Ordering::Relaxed) == 0 {
+            let client = scope.spawn(|| text(validation.ask(Endpoint::Health, None)));
+            while validation.waiting.inside.load(Ordering::Relaxed) == 0 {
                 std::thread::yield_now();
             }
-            checks.give_up_at(Instant::now());
+            validation.give_up_at(Instant::now());
             assert_eq!(client.join().unwrap(), CheckError::Draining.to_string());
         });
     }
 
     #[test]
     fn a_late_verdict_of_a_replaced_connector_is_discarded() {
-        let (checks, lines) = checks(|_| {});
-        checks.attach(Arc::new(Says("second", "")));
-        run_for(&checks, Duration::ZERO);
-        checks.run(2, Arc::new(Says("first", "")));
-        let state = checks.lock();
+        let (validation, lines) = validation(|_| {});
+        validation.attach(Arc::new(Says("second", "")));
+        run_for(&validation, Duration::ZERO);
+        validation.run(2, Arc::new(Says("first", "")));
+        let state = validation.lock();
         assert!(state.finished.is_none() && state.in_flight.is_some());
         drop(state);
-        assert_eq!(logged(&lines), [""; 0]);
-        checks.run(1, Arc::new(Says("second", "")));
-        assert_eq!(known(&checks, Endpoint::Health, None).as_deref(), Some("second"));
-        assert_eq!(logged(&lines), ["unhealthy reason=second"]);
+        assert_eq!(logged(&validation, &lines), [""; 0]);
+        validation.run(1, Arc::new(Says("second", "")));
+        assert_eq!(known(&validation, Endpoint::Health, None).as_deref(), Some("second"));
+        assert_eq!(logged(&validation, &lines), ["unhealthy reason=second"]);
     }
 
     /// Replaces itself while it is asked whether it is ready.
-    struct Replaced(Weak<Checks>);
+    struct Replaced(Weak<Validation>);
 
     impl Connector for Replaced {
         fn validate(&self) -> Result<(), BoxError> {
@@ -646,27 +647,27 @@ mod tests {
 
     #[test]
     fn readiness_is_logged_only_for_the_connector_that_is_attached() {
-        let (checks, lines) = checks(|_| {});
-        checks.attach(Arc::new(Replaced(Arc::downgrade(&checks))));
-        assert_eq!(text(checks.wait(Endpoint::Ready, None)), "first");
-        assert_eq!(logged(&lines), [""; 0]);
-        assert_eq!(text(checks.wait(Endpoint::Ready, None)), "second");
-        assert_eq!(logged(&lines), ["not ready reason=second"]);
+        let (validation, lines) = validation(|_| {});
+        validation.attach(Arc::new(Replaced(Arc::downgrade(&validation))));
+        assert_eq!(text(validation.ask(Endpoint::Ready, None)), "first");
+        assert_eq!(logged(&validation, &lines), [""; 0]);
+        assert_eq!(text(validation.ask(Endpoint::Ready, None)), "second");
+        assert_eq!(logged(&validation, &lines), ["not ready reason=second"]);
     }
 
     #[test]
     fn half_of_the_connections_may_wait_for_validate_and_a_quarter_for_ready() {
         for (connections, waiting, in_ready) in [(2, 1, 1), (3, 1, 1), (4, 2, 1), (64, 32, 16)] {
-            let (checks, _) = checks(|config| config.max_connections = connections);
-            checks.attach(Arc::new(Says("", "")));
+            let (validation, _) = validation(|config| config.max_connections = connections);
+            validation.attach(Arc::new(Says("", "")));
             for (quota, most, endpoint) in
-                [(&checks.waiting, waiting, Endpoint::Health), (&checks.in_ready, in_ready, Endpoint::Ready)]
+                [(&validation.waiting, waiting, Endpoint::Health), (&validation.in_ready, in_ready, Endpoint::Ready)]
             {
                 let permits: Vec<_> = (0..most).map(|_| quota.enter().unwrap()).collect();
                 assert!(quota.enter().is_none() && quota.enter().is_none(), "{connections}");
-                assert_eq!(text(checks.wait(endpoint, None)), CheckError::Busy.to_string(), "{connections}");
+                assert_eq!(text(validation.ask(endpoint, None)), CheckError::Busy.to_string(), "{connections}");
                 drop(permits);
-                assert_eq!(text(checks.wait(endpoint, None)), "ok", "{connections}");
+                assert_eq!(text(validation.ask(endpoint, None)), "ok", "{connections}");
             }
         }
     }
