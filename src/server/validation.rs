@@ -431,9 +431,11 @@ mod tests {
         (Arc::new(Validation::new(&config, log)), lines)
     }
 
-    fn logged(validation: &Validation, lines: &mpsc::Receiver<String>) -> Vec<String> {
+    /// The lines logged so far. Waits for `count` of them, since the thread that asks the connector logs too.
+    fn logged(validation: &Validation, lines: &mpsc::Receiver<String>, count: usize) -> Vec<String> {
+        const PATIENCE: Duration = Duration::from_secs(60);
         validation.log_changes();
-        lines.try_iter().collect()
+        (0..count).map(|_| lines.recv_timeout(PATIENCE).unwrap()).chain(lines.try_iter()).collect()
     }
 
     fn text(verdict: Verdict) -> String {
@@ -520,7 +522,7 @@ mod tests {
             let state = validation.lock();
             assert_eq!((state.runs, state.in_flight.is_some()), (1, false), "the second client gets the first one's verdict");
             drop(state);
-            assert_eq!(logged(&validation, &lines), [line]);
+            assert_eq!(logged(&validation, &lines, 1), [line]);
         }
         let (validation, _) = validation(|config| config.validate_ttl = Duration::ZERO);
         validation.attach(Arc::new(Says("", "")));
@@ -544,7 +546,7 @@ mod tests {
         assert_eq!(known(&validation, Endpoint::Health, None), None, "this one waits longer");
         let error = text(validation.ask(Endpoint::Health, wait));
         assert!(error.starts_with(OVERDUE), "{error}");
-        assert_eq!(logged(&validation, &lines), [""; 0], "a client in a hurry says nothing about the connector");
+        assert_eq!(logged(&validation, &lines, 0), [""; 0], "a client in a hurry says nothing about the connector");
     }
 
     #[test]
@@ -559,7 +561,7 @@ mod tests {
             assert!(error.starts_with(OVERDUE), "{error}");
             assert!(known(&validation, Endpoint::Health, None).is_some());
         }
-        let lines = logged(&validation, &lines);
+        let lines = logged(&validation, &lines, 1);
         assert!(lines.len() == 1 && lines[0].starts_with(&["unhealthy reason=", OVERDUE].concat()), "{lines:?}");
     }
 
@@ -573,7 +575,7 @@ mod tests {
             let error = validation.overdue(validation.lock(), number, Duration::from_secs(seconds));
             assert_eq!(error.to_string(), format!("{OVERDUE} after {seconds}000 ms"));
 
-            assert_eq!(logged(&validation, &lines).len(), count, "{number} {seconds}");
+            assert_eq!(logged(&validation, &lines, count).len(), count, "{number} {seconds}");
         }
     }
 
@@ -625,10 +627,10 @@ mod tests {
         let state = validation.lock();
         assert!(state.finished.is_none() && state.in_flight.is_some());
         drop(state);
-        assert_eq!(logged(&validation, &lines), [""; 0]);
+        assert_eq!(logged(&validation, &lines, 0), [""; 0]);
         validation.run(1, Arc::new(Says("second", "")));
         assert_eq!(known(&validation, Endpoint::Health, None).as_deref(), Some("second"));
-        assert_eq!(logged(&validation, &lines), ["unhealthy reason=second"]);
+        assert_eq!(logged(&validation, &lines, 1), ["unhealthy reason=second"]);
     }
 
     /// Replaces itself while it is asked whether it is ready.
@@ -650,9 +652,9 @@ mod tests {
         let (validation, lines) = validation(|_| {});
         validation.attach(Arc::new(Replaced(Arc::downgrade(&validation))));
         assert_eq!(text(validation.ask(Endpoint::Ready, None)), "first");
-        assert_eq!(logged(&validation, &lines), [""; 0]);
+        assert_eq!(logged(&validation, &lines, 0), [""; 0]);
         assert_eq!(text(validation.ask(Endpoint::Ready, None)), "second");
-        assert_eq!(logged(&validation, &lines), ["not ready reason=second"]);
+        assert_eq!(logged(&validation, &lines, 1), ["not ready reason=second"]);
     }
 
     #[test]
