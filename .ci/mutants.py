@@ -1,0 +1,411 @@
+"""Tries all mutants of cargo-mutants with one build.
+
+cargo-mutants builds the program once for each mutant. This puts all mutants into one program, each behind an `if` on its
+number, so that a variable of the environment chooses one when the tests run. It first runs each test once without a mutant
+to learn which mutants the test reaches, and then tries each mutant with those tests only.
+
+Usage: mutants.py TREE LIST TARGETS SECONDS [FILE...]
+
+TREE is a copy of the repository, which this changes. LIST is the output of `cargo mutants --list --json`. TARGETS are
+arguments of `cargo test` that choose the tests, in the order to run them, separated by `;`. With FILEs it tries the mutants
+of these files only. Results go to standard output, one mutant a line: what became of it, a tab, its name.
+"""
+
+import bisect
+import collections
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import tree_sitter
+import tree_sitter_rust
+
+PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
+
+# Tests that take this many times as long as without a mutant, and so many seconds more, have noticed it by hanging.
+SLOWER = 10
+LONGER = float(os.environ.get("LONGER", 60))
+
+# How many tests run at once, and how many of them there are in one process: of many that notice a mutant, one is enough.
+JOBS = int(os.environ.get("JOBS", 2))
+AT_ONCE = 12
+
+# Which mutant is on. A second variable names a file that gets the number of each mutant that is reached. An allocator and a
+# handler of signals may have mutants too, so this allocates nothing and takes no lock.
+SWITCH = """
+#[doc(hidden)]
+#[allow(missing_docs, unsafe_code, clippy::all)]
+pub mod mutant {
+    use std::ffi::{c_char, c_int};
+    use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+
+    unsafe extern "C" {
+        fn getenv(name: *const c_char) -> *const c_char;
+        fn open(path: *const c_char, flags: c_int, ...) -> c_int;
+        fn write(file: c_int, bytes: *const u8, count: usize) -> isize;
+        fn close(file: c_int) -> c_int;
+    }
+
+    const UNKNOWN: usize = usize::MAX;
+    const NONE: usize = UNKNOWN - 1;
+    static CHOSEN: AtomicUsize = AtomicUsize::new(UNKNOWN);
+    static REACHED: [AtomicU8; 8192] = [const { AtomicU8::new(0) }; 8192];
+
+    pub fn on(number: usize) -> bool {
+        if REACHED[number].load(Relaxed) == 0 && REACHED[number].swap(1, Relaxed) == 0 {
+            unsafe { note(number) };
+        }
+        let chosen = CHOSEN.load(Relaxed);
+        if chosen == UNKNOWN {
+            CHOSEN.store(unsafe { choose() }, Relaxed);
+            return CHOSEN.load(Relaxed) == number;
+        }
+        chosen == number
+    }
+
+    unsafe fn choose() -> usize {
+        unsafe {
+            let mut text = getenv(c"MUTANT".as_ptr());
+            if text.is_null() {
+                return NONE;
+            }
+            let mut number = 0;
+            while *text != 0 {
+                number = 10 * number + (*text as u8 - 48) as usize;
+                text = text.add(1);
+            }
+            number
+        }
+    }
+
+    unsafe fn note(mut number: usize) {
+        unsafe {
+            let path = getenv(c"MUTANTS_REACHED".as_ptr());
+            if path.is_null() {
+                return;
+            }
+            let mut line = [b'\\n'; 6];
+            for at in (0..5).rev() {
+                line[at] = 48 + (number % 10) as u8;
+                number /= 10;
+            }
+            // For writing, at the end, on Linux.
+            let file = open(path, 0o2001);
+            write(file, line.as_ptr(), line.len());
+            close(file);
+        }
+    }
+}
+"""
+
+
+class Mutant:
+    def __init__(self, number, entry):
+        self.number, self.file, self.genre = number, entry["file"], entry["genre"]
+        self.name, self.replacement = entry["name"], entry["replacement"]
+        self.start, self.end = (tuple(entry["span"][side].values()) for side in ("start", "end"))
+        self.start = (entry["span"]["start"]["line"], entry["span"]["start"]["column"])
+        self.end = (entry["span"]["end"]["line"], entry["span"]["end"]["column"])
+        self.outcome = None
+
+
+class File:
+    """A source file with its mutants."""
+
+    def __init__(self, tree, name, mutants, crate):
+        self.path, self.crate, self.mutants = tree / name, crate, mutants
+        self.source = self.path.read_bytes()
+        self.lines = self.source.split(b"\n")
+        self.offsets = [0]
+        for line in self.lines:
+            self.offsets.append(self.offsets[-1] + len(line) + 1)
+        self.root = PARSER.parse(self.source).root_node
+        for mutant in mutants:
+            self.place(mutant)
+
+    def offset(self, position):
+        line, column = position
+        return self.offsets[line - 1] + len(self.lines[line - 1].decode()[: column - 1].encode())
+
+    def place(self, mutant):
+        """Finds the node that a mutant changes, or says why it cannot be put behind an `if`."""
+        start, end = self.offset(mutant.start), self.offset(mutant.end)
+        token = self.root.descendant_for_byte_range(start, end)
+        mutant.node = None
+        node = token
+        while node is not None and not self.fits(mutant, node, start, end):
+            node = node.parent
+        if node is None:
+            mutant.outcome = "alone"
+            return
+        context = node
+        while context is not None:
+            if built_elsewhere(context):
+                mutant.outcome = "elsewhere"
+                return
+            context = context.parent
+        if is_const(node):
+            mutant.outcome = "alone"
+            return
+        mutant.node = node
+
+    @staticmethod
+    def fits(mutant, node, start, end):
+        if mutant.genre == "BinaryOperator":
+            operator = node.child_by_field_name("operator")
+            known = node.type in ("binary_expression", "compound_assignment_expr")
+            return known and operator is not None and operator.start_byte == start
+        if mutant.genre == "UnaryOperator":
+            return node.type == "unary_expression" and node.start_byte == start
+        if mutant.genre == "MatchArm":
+            return node.type == "match_arm" and node.start_byte <= start and end <= node.end_byte
+        if mutant.genre == "MatchArmGuard":
+            guard = node.child_by_field_name("condition")
+            return node.type == "match_pattern" and guard is not None and (guard.start_byte, guard.end_byte) == (start, end)
+        body = node.child_by_field_name("body")
+        return node.type == "function_item" and body is not None and body.start_byte < start and end <= body.end_byte
+
+    def weave(self):
+        """Writes the file with all mutants that can be built."""
+        self.at = collections.defaultdict(list)
+        for mutant in self.mutants:
+            if mutant.node is not None and mutant.outcome is None:
+                self.at[(mutant.node.start_byte, mutant.node.end_byte, mutant.node.type)].append(mutant)
+        self.path.write_bytes(self.text(self.root))
+
+    def raw(self, node):
+        return self.source[node.start_byte : node.end_byte]
+
+    def text(self, node):
+        """The node's text with its mutants and those inside of it."""
+        parts, at = [], node.start_byte
+        for child in node.children:
+            parts.append(self.source[at : child.start_byte])
+            parts.append(self.text(child))
+            at = child.end_byte
+        parts.append(self.source[at : node.end_byte])
+        if node.type == "match_expression":
+            parts.insert(2 * index_of(node, "value") + 2, self.unguarded(node))
+        mutants = self.at.get((node.start_byte, node.end_byte, node.type), [])
+        return self.changed(node, parts, mutants) if mutants else b"".join(parts)
+
+    def unguarded(self, match):
+        """A mark for a match: without these arms it may not be exhaustive."""
+        arms = [arm for arm in match.child_by_field_name("body").children if arm.type == "match_arm"]
+        arms = [arm for arm in arms if arm.child_by_field_name("pattern").child_by_field_name("condition") is None]
+        numbers = [str(m.number) for arm in arms for m in self.at.get((arm.start_byte, arm.end_byte, arm.type), [])]
+        return f" /*arms {' '.join(numbers)}*/\n".encode() if numbers else b""
+
+    def on(self, mutant):
+        return f"{self.crate}::mutant::on({mutant.number})".encode()
+
+    def changed(self, node, parts, mutants):
+        if node.type == "function_item":
+            index = index_of(node, "body")
+            block = parts[2 * index + 1]
+            returns = [b"\nif " + self.on(m) + b" { return " + m.replacement.encode() + b"; }" + mark(m) for m in mutants]
+            parts[2 * index + 1] = b"{" + b"".join(returns) + b"\n" + block[1:]
+            return b"".join(parts)
+        if node.type == "match_arm":
+            pattern = node.child_by_field_name("pattern")
+            index = index_of(node, "pattern")
+            [mutant] = mutants
+            guard = b"!" + self.on(mutant)
+            text = parts[2 * index + 1]
+            if pattern.child_by_field_name("condition") is not None:
+                # The pattern itself has no mutants, so its text before the condition is as long as it was.
+                length = pattern.child_by_field_name("condition").start_byte - pattern.start_byte
+                before, condition = text[:length][: text[:length].rindex(b"if")], text[length:]
+                parts[2 * index + 1] = before + b" if " + guard + mark(mutant) + b"&& (" + condition + b")"
+            else:
+                parts[2 * index + 1] = text + b" if " + guard + mark(mutant)
+            return b"".join(parts)
+        if node.type == "match_pattern":
+            index = index_of(node, "condition")
+            own = parts[2 * index + 1]
+            return b"".join(parts[: 2 * index + 1]) + self.chain(mutants, lambda m: m.replacement.encode(), own)
+        if node.type == "unary_expression":
+            operand = self.source[node.start_byte + 1 : node.end_byte]
+            return self.chain(mutants, lambda m: operand, b"".join(parts))
+        left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
+        if "let_condition" in (left.type, right.type) or "let_chain" in (left.type, right.type):
+            for mutant in mutants:
+                mutant.outcome, mutant.node = "alone", None
+            return b"".join(parts)
+        return self.chain(mutants, lambda m: self.raw(left) + b" " + m.replacement.encode() + b" " + self.raw(right), b"".join(parts))
+
+    def chain(self, mutants, change, own):
+        cases = [b"if " + self.on(m) + b" {\n" + change(m) + mark(m) + b"} else " for m in mutants]
+        return b"(" + b"".join(cases) + b"{\n" + own + b"\n})"
+
+
+def index_of(node, field):
+    """Which of the children is in that field."""
+    return [child.id for child in node.children].index(node.child_by_field_name(field).id)
+
+
+def mark(mutant):
+    """Ends the line, so that an error on it tells which mutant cannot be built."""
+    return f" /*mutant {mutant.number}*/\n".encode()
+
+
+def is_const(node):
+    while node is not None:
+        if node.type in ("const_item", "static_item", "const_block", "array_type", "enum_variant"):
+            return True
+        if node.type == "function_item":
+            return any(child.type == "function_modifiers" and b"const" in child.text for child in node.children)
+        node = node.parent
+    return False
+
+
+def built_elsewhere(node):
+    """Whether an attribute says that the node is for other systems than this one."""
+    before = node.prev_named_sibling
+    while before is not None and before.type in ("attribute_item", "line_comment", "block_comment"):
+        if re.search(rb"cfg\((not\(unix\)|windows|fuzzing|not\(feature)", before.text):
+            return True
+        before = before.prev_named_sibling
+    return False
+
+
+def build(tree, targets, files, mutants):
+    """Builds the tests, and leaves out what cannot be built. Returns the executables of each target."""
+    environment = dict(os.environ, CARGO_PROFILE_DEV_DEBUG="0", CARGO_PROFILE_TEST_DEBUG="0", RUSTFLAGS="--cap-lints=warn -Awarnings")
+    while True:
+        for file in files:
+            file.weave()
+        crate = tree / "src/lib.rs"
+        crate.write_bytes(crate.read_bytes() + SWITCH.encode())
+        command = ["cargo", "test", "--locked", "--no-run", "--message-format=json", *(word for target in targets for word in target)]
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+        messages = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        if done.returncode == 0:
+            subprocess.run(["cargo", "build", "--locked", "--quiet", "--examples"], cwd=tree, env=environment, check=True)
+            built = [m for m in messages if m.get("reason") == "compiler-artifact" and m["executable"] and m["profile"]["test"]]
+            # In the order of the targets, which cargo does not keep.
+            order = [word for target in targets for word in target if word not in ("--test", "--lib", "--bins")]
+            rank = {"lib": -2, "bin": -1, **{("test", name): place for place, name in enumerate(order)}}
+            built.sort(key=lambda m: rank.get((m["target"]["kind"][0], m["target"]["name"]), rank.get(m["target"]["kind"][0], 0)))
+            return {m["target"]["name"] + " " + m["target"]["kind"][0]: m["executable"] for m in built}
+        wrong, alone = set(), set()
+        for message in messages:
+            if message.get("reason") == "compiler-message" and message["message"]["level"] == "error":
+                for span in message["message"]["spans"]:
+                    if not span["is_primary"] or not (tree / span["file_name"]).exists():
+                        continue
+                    lines = (tree / span["file_name"]).read_text().split("\n")[span["line_start"] - 1 : span["line_end"]]
+                    wrong |= {int(number) for line in lines for number in re.findall(r"/\*mutant (\d+)\*/", line)}
+                    if (message["message"]["code"] or {}).get("code") == "E0004":
+                        alone |= {int(number) for line in lines for arms in re.findall(r"/\*arms ([\d ]+)\*/", line) for number in arms.split()}
+        if not wrong | alone:
+            errors = [m["message"]["rendered"] for m in messages if m.get("reason") == "compiler-message"]
+            sys.exit("the program with all mutants cannot be built:\n" + "".join(e for e in errors if e.startswith("error"))[:4000] + done.stderr[-2000:])
+        for number in wrong:
+            mutants[number].outcome = "unviable"
+        for number in alone:
+            mutants[number].outcome = "alone"
+        print(f"{len(wrong)} mutants do not compile", file=sys.stderr)
+
+
+def run(executable, tree, arguments, seconds, **variables):
+    """The exit code of some tests, or None if they hang."""
+    environment = dict(os.environ, CARGO_MANIFEST_DIR=str(tree), RUST_BACKTRACE="0", **variables)
+    process = subprocess.Popen(
+        [executable, "-q", *arguments], cwd=tree, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+def learn(executable, tree, only):
+    """The tests of an executable: what each reaches, and how long it takes."""
+    listed = subprocess.run([executable, "--list", "--format=terse"], cwd=tree, capture_output=True, text=True, check=True).stdout
+    names = [line.removesuffix(": test") for line in listed.splitlines() if line.endswith(": test")]
+    tests = {}
+
+    def once(name):
+        with tempfile.NamedTemporaryFile("r", dir=tree) as reached:
+            os.chmod(reached.name, 0o666)
+            start = time.monotonic()
+            code = run(executable, tree, ["--exact", name], 300, MUTANTS_REACHED=reached.name)
+            took = time.monotonic() - start
+            if code == 0:
+                tests[name] = (took, {int(line) for line in reached.read().split() if line.isdigit()} & only)
+            else:
+                print(f"left out, since it fails without a mutant: {name}", file=sys.stderr)
+
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as workers:
+        list(workers.map(once, names))
+    return tests
+
+
+def attempt(mutant, stages, tree, until):
+    """Runs the tests that reach a mutant, the quick ones first, until one notices it."""
+    reached = False
+    for executable, tests in stages:
+        names = sorted((took, name) for name, (took, numbers) in tests.items() if mutant.number in numbers)
+        reached |= bool(names)
+        while names:
+            if time.monotonic() > until:
+                return "untried"
+            some = names[: AT_ONCE]
+            names = names[AT_ONCE :]
+            seconds = LONGER + SLOWER * sum(took for took, _ in some)
+            code = run(executable, tree, ["--exact", *(name for _, name in some)], seconds, MUTANT=str(mutant.number))
+            if code != 0:
+                return "hangs" if code is None else "noticed"
+    return "survives" if reached else "unreached"
+
+
+def main():
+    tree, listed, targets, seconds, *chosen = sys.argv[1:]
+    tree = pathlib.Path(tree)
+    targets = [target.split() for target in targets.split(";")]
+    until = time.monotonic() + float(seconds)
+    mutants = [Mutant(number, entry) for number, entry in enumerate(json.load(open(listed)))]
+    names = sorted({mutant.file for mutant in mutants})
+    files = []
+    for name in names:
+        crate = "baton_health" if name.startswith("src/bin/") else "crate"
+        mine = [mutant for mutant in mutants if mutant.file == name and (not chosen or name in chosen)]
+        if mine or name == "src/lib.rs":
+            files.append(File(tree, name, mine, crate))
+    if "src/lib.rs" not in names:
+        files.append(File(tree, "src/lib.rs", [], "crate"))
+    mutants_here = [mutant for file in files for mutant in file.mutants]
+    built = build(tree, targets, files, mutants)
+    only = {mutant.number for mutant in mutants_here if mutant.outcome is None}
+    print(f"{len(only)} mutants in one program", file=sys.stderr)
+    stages = []
+    for name, executable in built.items():
+        start = time.monotonic()
+        stages.append((executable, learn(executable, tree, only)))
+        print(f"{len(stages[-1][1])} tests of {name} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as workers:
+        todo = [mutant for mutant in mutants_here if mutant.outcome is None]
+        for mutant, outcome in zip(todo, workers.map(lambda m: attempt(m, stages, tree, until), todo)):
+            mutant.outcome = outcome
+            if outcome in ("survives", "unreached"):
+                print(outcome, mutant.name, file=sys.stderr, flush=True)
+    for mutant in mutants_here:
+        print(f"{mutant.outcome}\t{mutant.name}")
+
+
+main()
