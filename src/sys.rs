@@ -251,4 +251,32 @@ mod tests {
         let failed = retry_interrupted(Instant::now(), |_| Err(ErrorKind::OutOfMemory.into()));
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::OutOfMemory);
     }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn what_a_full_or_closed_socket_takes_is_counted() {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::net::UnixStream;
+        let deadline = || after(Instant::now(), Duration::from_secs(60));
+        let (reader, writer) = UnixStream::pair().unwrap();
+        let descriptor = writer.as_raw_fd();
+        let bytes = vec![0; 2 * PIPE_BUF + 1];
+        assert!(matches!(write_until(descriptor, b"", deadline()), (0, Ok(()))));
+        assert!(matches!(write_until(descriptor, &bytes, deadline()), (count, Ok(())) if count == bytes.len()));
+        writer.set_nonblocking(true).unwrap();
+        let mut filled = bytes.len();
+        let error = loop {
+            let (count, result) = write_until(descriptor, &bytes, Instant::now());
+            filled += count;
+            if let Err(error) = result {
+                break error;
+            }
+        };
+        assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock), "{error}");
+        drop(reader);
+        let (count, result) = write_until(descriptor, &bytes, deadline());
+        assert_eq!((count, result.unwrap_err().kind()), (0, ErrorKind::BrokenPipe));
+        assert_eq!(write_some(-1, b"x"), None);
+        assert!(filled > bytes.len());
+    }
 }
