@@ -33,9 +33,9 @@ PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
 SLOWER = 10
 LONGER = float(os.environ.get("LONGER", 60))
 
-# How many tests run at once, and how many of them there are in one process: of many that notice a mutant, one is enough.
+# How many mutants are tried at once, and how many tests of one run at once: of many that notice it, one is enough.
 JOBS = int(os.environ.get("JOBS", 2))
-AT_ONCE = 12
+AT_ONCE = 6
 
 # Which mutant is on. A second variable names a file that gets the number of each mutant that is reached. An allocator and a
 # handler of signals may have mutants too, so this allocates nothing and takes no lock.
@@ -267,10 +267,10 @@ def is_const(node):
 
 
 def built_elsewhere(node):
-    """Whether an attribute says that the node is for other systems than this one."""
+    """Whether an attribute says that the node is for other systems than this one, or for tests."""
     before = node.prev_named_sibling
     while before is not None and before.type in ("attribute_item", "line_comment", "block_comment"):
-        if re.search(rb"cfg\((not\(unix\)|windows|fuzzing|not\(feature)", before.text):
+        if re.search(rb"cfg\((not\(unix\)|windows|fuzzing|any\(test|not\(feature)", before.text):
             return True
         before = before.prev_named_sibling
     return False
@@ -319,7 +319,7 @@ def run(executable, tree, arguments, seconds, **variables):
     """The exit code of some tests, or None if they hang."""
     environment = dict(os.environ, CARGO_MANIFEST_DIR=str(tree), RUST_BACKTRACE="0", **variables)
     process = subprocess.Popen(
-        [executable, "-q", *arguments], cwd=tree, env=environment, stdin=subprocess.DEVNULL,
+        [executable, "-q", f"--test-threads={AT_ONCE}", *arguments], cwd=tree, env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )
     try:
@@ -400,10 +400,10 @@ def main():
         print(f"{len(stages[-1][1])} tests of {name} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     with concurrent.futures.ThreadPoolExecutor(JOBS) as workers:
         todo = [mutant for mutant in mutants_here if mutant.outcome is None]
-        for mutant, outcome in zip(todo, workers.map(lambda m: attempt(m, stages, tree, until), todo)):
+        for place, (mutant, outcome) in enumerate(zip(todo, workers.map(lambda m: attempt(m, stages, tree, until), todo))):
             mutant.outcome = outcome
-            if outcome in ("survives", "unreached"):
-                print(outcome, mutant.name, file=sys.stderr, flush=True)
+            if outcome in ("survives", "unreached", "hangs"):
+                print(f"{place}/{len(todo)}", outcome, mutant.name, file=sys.stderr, flush=True)
     for mutant in mutants_here:
         print(f"{mutant.outcome}\t{mutant.name}")
 
