@@ -4,11 +4,21 @@ cargo-mutants builds the program once for each mutant. This puts all mutants int
 number, so that a variable of the environment chooses one when the tests run. It first runs each test once without a mutant
 to learn which mutants the test reaches, and then tries each mutant with those tests only.
 
-Usage: mutants.py TREE LIST TARGETS SECONDS [FILE...]
+Usage: mutants.py TREE LIST TARGETS SECONDS
 
 TREE is a copy of the repository, which this changes. LIST is the output of `cargo mutants --list --json`. TARGETS are
-arguments of `cargo test` that choose the tests, in the order to run them, separated by `;`. With FILEs it tries the mutants
-of these files only. Results go to standard output, one mutant a line: what became of it, a tab, its name.
+arguments of `cargo test` that choose the tests, in the order to run them, separated by `;`. After SECONDS it tries no
+further mutants. Results go to standard output, one mutant a line: what became of it, a tab, its name.
+
+`noticed`    a test fails
+`hangs`      a test does not end
+`survives`   all tests pass
+`unreached`  no test gets there
+`unviable`   it does not compile
+`elsewhere`  it is in code for other systems, or in a test
+`untried`    there was no time for it
+
+A mutant in a constant cannot be behind an `if`: each of those has a build of its own.
 """
 
 import bisect
@@ -36,6 +46,8 @@ LONGER = float(os.environ.get("LONGER", 60))
 # How many mutants are tried at once, and how many tests of one run at once: of many that notice it, one is enough.
 JOBS = int(os.environ.get("JOBS", 2))
 AT_ONCE = 6
+
+BUILD = dict(os.environ, CARGO_PROFILE_DEV_DEBUG="0", CARGO_PROFILE_TEST_DEBUG="0", RUSTFLAGS="--cap-lints=warn -Awarnings")
 
 # Which mutant is on. A second variable names a file that gets the number of each mutant that is reached. An allocator and a
 # handler of signals may have mutants too, so this allocates nothing and takes no lock.
@@ -110,7 +122,6 @@ class Mutant:
     def __init__(self, number, entry):
         self.number, self.file, self.genre = number, entry["file"], entry["genre"]
         self.name, self.replacement = entry["name"], entry["replacement"]
-        self.start, self.end = (tuple(entry["span"][side].values()) for side in ("start", "end"))
         self.start = (entry["span"]["start"]["line"], entry["span"]["start"]["column"])
         self.end = (entry["span"]["end"]["line"], entry["span"]["end"]["column"])
         self.outcome = None
@@ -278,17 +289,16 @@ def built_elsewhere(node):
 
 def build(tree, targets, files, mutants):
     """Builds the tests, and leaves out what cannot be built. Returns the executables of each target."""
-    environment = dict(os.environ, CARGO_PROFILE_DEV_DEBUG="0", CARGO_PROFILE_TEST_DEBUG="0", RUSTFLAGS="--cap-lints=warn -Awarnings")
     while True:
         for file in files:
             file.weave()
         crate = tree / "src/lib.rs"
         crate.write_bytes(crate.read_bytes() + SWITCH.encode())
         command = ["cargo", "test", "--locked", "--no-run", "--message-format=json", *(word for target in targets for word in target)]
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=tree, env=BUILD, capture_output=True, text=True)
         messages = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         if done.returncode == 0:
-            subprocess.run(["cargo", "build", "--locked", "--quiet", "--examples"], cwd=tree, env=environment, check=True)
+            subprocess.run(["cargo", "build", "--locked", "--quiet", "--examples"], cwd=tree, env=BUILD, check=True)
             built = [m for m in messages if m.get("reason") == "compiler-artifact" and m["executable"] and m["profile"]["test"]]
             # In the order of the targets, which cargo does not keep.
             order = [word for target in targets for word in target if word not in ("--test", "--lib", "--bins")]
@@ -312,7 +322,6 @@ def build(tree, targets, files, mutants):
             mutants[number].outcome = "unviable"
         for number in alone:
             mutants[number].outcome = "alone"
-        print(f"{len(wrong)} mutants do not compile", file=sys.stderr)
 
 
 def run(executable, tree, arguments, seconds, **variables):
@@ -349,63 +358,87 @@ def learn(executable, tree, only):
             if code == 0:
                 tests[name] = (took, {int(line) for line in reached.read().split() if line.isdigit()} & only)
             else:
-                print(f"left out, since it fails without a mutant: {name}", file=sys.stderr)
+                say(f"left out, since it fails without a mutant: {name}")
 
     with concurrent.futures.ThreadPoolExecutor(JOBS) as workers:
         list(workers.map(once, names))
     return tests
 
 
-def attempt(mutant, stages, tree, until):
+def attempt(mutant, executable, tests, tree, until):
     """Runs the tests that reach a mutant, the quick ones first, until one notices it."""
-    reached = False
-    for executable, tests in stages:
-        names = sorted((took, name) for name, (took, numbers) in tests.items() if mutant.number in numbers)
-        reached |= bool(names)
-        while names:
+    names = sorted((took, name) for name, (took, numbers) in tests.items() if mutant.number in numbers)
+    while names:
+        if time.monotonic() > until:
+            return "untried"
+        some, names = names[:AT_ONCE], names[AT_ONCE:]
+        mutant.outcome = "survives"
+        seconds = LONGER + SLOWER * sum(took for took, _ in some)
+        code = run(executable, tree, ["--exact", *(name for _, name in some)], seconds, MUTANT=str(mutant.number))
+        if code != 0:
+            return "hangs" if code is None else "noticed"
+    return mutant.outcome
+
+
+def attempt_alone(mutant, file, tree, targets, until):
+    """Builds the program with one mutant, and runs the tests of one target after the other."""
+    start, end = file.offset(mutant.start), file.offset(mutant.end)
+    file.path.write_bytes(file.source[:start] + mutant.replacement.encode() + file.source[end:])
+    try:
+        for target in targets:
             if time.monotonic() > until:
                 return "untried"
-            some = names[: AT_ONCE]
-            names = names[AT_ONCE :]
-            seconds = LONGER + SLOWER * sum(took for took, _ in some)
-            code = run(executable, tree, ["--exact", *(name for _, name in some)], seconds, MUTANT=str(mutant.number))
-            if code != 0:
-                return "hangs" if code is None else "noticed"
-    return "survives" if reached else "unreached"
+            command = ["cargo", "test", "--locked", "--target-dir", "target/alone", *target]
+            for step in (["--no-run"], []):
+                done = subprocess.run(command + step, cwd=tree, env=BUILD, capture_output=True, timeout=1200)
+                if done.returncode != 0:
+                    return "noticed" if not step else "unviable"
+        return "survives"
+    except subprocess.TimeoutExpired:
+        return "hangs"
+    finally:
+        file.path.write_bytes(file.source)
 
 
 def main():
-    tree, listed, targets, seconds, *chosen = sys.argv[1:]
+    tree, listed, targets, seconds = sys.argv[1:]
     tree = pathlib.Path(tree)
     targets = [target.split() for target in targets.split(";")]
     until = time.monotonic() + float(seconds)
     mutants = [Mutant(number, entry) for number, entry in enumerate(json.load(open(listed)))]
-    names = sorted({mutant.file for mutant in mutants})
     files = []
-    for name in names:
+    for name in sorted({mutant.file for mutant in mutants} | {"src/lib.rs"}):
         crate = "baton_health" if name.startswith("src/bin/") else "crate"
-        mine = [mutant for mutant in mutants if mutant.file == name and (not chosen or name in chosen)]
-        if mine or name == "src/lib.rs":
-            files.append(File(tree, name, mine, crate))
-    if "src/lib.rs" not in names:
-        files.append(File(tree, "src/lib.rs", [], "crate"))
-    mutants_here = [mutant for file in files for mutant in file.mutants]
+        files.append(File(tree, name, [mutant for mutant in mutants if mutant.file == name], crate))
     built = build(tree, targets, files, mutants)
-    only = {mutant.number for mutant in mutants_here if mutant.outcome is None}
-    print(f"{len(only)} mutants in one program", file=sys.stderr)
-    stages = []
+    alive = [mutant for mutant in mutants if mutant.outcome is None]
+    say(f"{len(alive)} mutants in one program")
+    for mutant in alive:
+        mutant.outcome = "unreached"
     for name, executable in built.items():
+        alive = [mutant for mutant in alive if mutant.outcome in ("unreached", "survives")]
+        if not alive or time.monotonic() > until:
+            break
         start = time.monotonic()
-        stages.append((executable, learn(executable, tree, only)))
-        print(f"{len(stages[-1][1])} tests of {name} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    with concurrent.futures.ThreadPoolExecutor(JOBS) as workers:
-        todo = [mutant for mutant in mutants_here if mutant.outcome is None]
-        for place, (mutant, outcome) in enumerate(zip(todo, workers.map(lambda m: attempt(m, stages, tree, until), todo))):
-            mutant.outcome = outcome
-            if outcome in ("survives", "unreached", "hangs"):
-                print(f"{place}/{len(todo)}", outcome, mutant.name, file=sys.stderr, flush=True)
-    for mutant in mutants_here:
+        tests = learn(executable, tree, {mutant.number for mutant in alive})
+        learned = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(JOBS) as workers:
+            for mutant, outcome in zip(alive, workers.map(lambda m: attempt(m, executable, tests, tree, until), alive)):
+                mutant.outcome = outcome
+        left = sum(mutant.outcome in ("unreached", "survives") for mutant in alive)
+        say(f"{name}: {left} of {len(alive)} left, {learned - start:.0f} s to learn and {time.monotonic() - learned:.0f} s to try")
+    for file in files:
+        file.path.write_bytes(file.source)
+    for file in files:
+        for mutant in file.mutants:
+            if mutant.outcome == "alone":
+                mutant.outcome = attempt_alone(mutant, file, tree, targets, until)
+    for mutant in mutants:
         print(f"{mutant.outcome}\t{mutant.name}")
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 main()
