@@ -362,6 +362,29 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(windows))]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_brief_read_gives_up_when_its_time_is_over_and_not_before() {
+        const SHORT: Duration = Duration::from_millis(20);
+        let (_client, stream) = connected();
+        let start = Instant::now();
+        assert_eq!(read_briefly(&stream, &mut [0], start + SHORT).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(start.elapsed() >= SHORT, "it does not wait");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_brief_read_reports_a_connection_that_was_reset() {
+        let (client, mut stream) = connected();
+        io::Write::write_all(&mut stream, b"x").unwrap();
+        assert_eq!(client.peek(&mut [0]).unwrap(), 1);
+        // A byte that the client has not read makes this a reset.
+        drop(client);
+        let error = read_briefly(&stream, &mut [0], Instant::now() + Duration::from_secs(60)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted), "{error}");
+    }
+
+    #[test]
     #[cfg_attr(miri, ignore = "sockets")]
     fn a_brief_write_takes_what_fits() {
         let (client, stream) = connected();
