@@ -378,25 +378,6 @@ fn drop_reference(connector: Arc<dyn Connector>) {
 mod tests {
     use super::*;
     use crate::connector::Functions;
-
-    #[test]
-    fn a_server_that_drains_cannot_be_made_ready_again() {
-        let validation = Validation::new(&Config::default(), Log(Arc::new(|_| {})));
-        validation.attach(Arc::new(Functions { validate: || Ok(()), ready: || Ok(()) }));
-        assert!(validation.known(Endpoint::Ready, None).is_none(), "the connector is asked");
-        validation.refuse_ready(true);
-        validation.start_draining();
-        for refused in [false, true, false] {
-            validation.refuse_ready(refused);
-            assert!(matches!(validation.known(Endpoint::Ready, None), Some(Err(CheckError::Draining))), "{refused}");
-            assert!(matches!(validation.ready(), Err(CheckError::Draining)), "{refused}");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
     use std::sync::Weak;
     use std::sync::mpsc;
 
@@ -487,7 +468,7 @@ mod tests {
         validation.attach(Arc::new(Says("", "")));
         assert_eq!(known(&validation, Endpoint::Ready, None), None);
         assert_eq!(text(validation.ask(Endpoint::Ready, None)), "ok");
-        validation.refuse_ready();
+        validation.start_draining();
         let draining = CheckError::Draining.to_string();
         assert_eq!(known(&validation, Endpoint::Ready, None).as_ref(), Some(&draining));
         assert_eq!(text(validation.ask(Endpoint::Ready, None)), draining);
@@ -610,7 +591,7 @@ mod tests {
         run_for(&validation, Duration::ZERO);
         std::thread::scope(|scope| {
             let client = scope.spawn(|| text(validation.ask(Endpoint::Health, None)));
-            while validation.waiting.inside.load(Ordering::Relaxed) == 0 {
+            while validation.waiting.inside() == 0 {
                 std::thread::yield_now();
             }
             validation.give_up_at(Instant::now());
@@ -704,5 +685,19 @@ mod tests {
         assert_eq!(call("ready", Arc::new(PanicsAtItsEnd), |connector| connector.ready()), Ok(()));
         let nested = std::io::Error::other("inner");
         assert_eq!(call("ready", Arc::new(Says("", "")), move |_| Err(nested.into())), Err("inner".into()));
+    }
+
+    #[test]
+    fn a_server_that_drains_cannot_be_made_ready_again() {
+        let validation = Validation::new(&Config::default(), Log(Arc::new(|_| {})));
+        validation.attach(Arc::new(Functions { validate: || Ok(()), ready: || Ok(()) }));
+        assert!(validation.known(Endpoint::Ready, None).is_none(), "the connector is asked");
+        validation.refuse_ready(true);
+        validation.start_draining();
+        for refused in [false, true, false] {
+            validation.refuse_ready(refused);
+            assert!(matches!(validation.known(Endpoint::Ready, None), Some(Err(CheckError::Draining))), "{refused}");
+            assert!(matches!(validation.ready(), Err(CheckError::Draining)), "{refused}");
+        }
     }
 }
