@@ -4,11 +4,12 @@ cargo-mutants builds the program once for each mutant. This puts all mutants int
 number, so that a variable of the environment chooses one when the tests run. It first runs each test once without a mutant
 to learn which mutants the test reaches, and then tries each mutant with those tests only.
 
-Usage: mutants.py TREE LIST TARGETS SECONDS
+Usage: mutants.py TREE ALL CHOSEN TARGETS SECONDS ACCEPTED
 
-TREE is a copy of the repository, which this changes. LIST is the output of `cargo mutants --list --json`. TARGETS are
-arguments of `cargo test` that choose the tests, in the order to run them, separated by `;`. After SECONDS it tries no
-further mutants. Results go to standard output, one mutant a line: what became of it, a tab, its name.
+TREE is a copy of the repository, which this changes. ALL and CHOSEN are outputs of `cargo mutants --list --json`: all mutants,
+and those to try. TARGETS are arguments of `cargo test` that choose the tests, in the order to run them, separated by `;`.
+After SECONDS it tries no further mutants. ACCEPTED is a file with two columns, separated by a tab: a mutant that no test
+notices, and the reason why that is no gap. It prints a table of what became of the mutants of each file:
 
 `noticed`    a test fails
 `hangs`      a test does not end
@@ -18,6 +19,9 @@ further mutants. Results go to standard output, one mutant a line: what became o
 `elsewhere`  it is in code for other systems, or in a test
 `untried`    there was no time for it
 
+`accepted`   it survives or is not reached, and ACCEPTED says why that is no gap
+
+It fails if any other mutant survives or is not reached, and if ACCEPTED names one that cannot be made or that is noticed.
 A mutant in a constant cannot be behind an `if`: each of those has a build of its own.
 """
 
@@ -41,11 +45,14 @@ PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
 
 # Tests that take this many times as long as without a mutant, and so many seconds more, have noticed it by hanging.
 SLOWER = 10
-LONGER = float(os.environ.get("LONGER", 60))
+LONGER = float(os.environ.get("LONGER", 30))
 
 # How many mutants are tried at once, and how many tests of one run at once: of many that notice it, one is enough.
 JOBS = int(os.environ.get("JOBS", 2))
 AT_ONCE = 6
+
+# The compiler's code for a match without some arm.
+NOT_EXHAUSTIVE = "E0004"
 
 BUILD = dict(os.environ, CARGO_PROFILE_DEV_DEBUG="0", CARGO_PROFILE_TEST_DEBUG="0", RUSTFLAGS="--cap-lints=warn -Awarnings")
 
@@ -118,13 +125,21 @@ pub mod mutant {
 """
 
 
+# What no test notices.
+LEFT = ("survives", "unreached")
+
+
 class Mutant:
     def __init__(self, number, entry):
         self.number, self.file, self.genre = number, entry["file"], entry["genre"]
-        self.name, self.replacement = entry["name"], entry["replacement"]
+        self.replacement = entry["replacement"]
+        # Lines move, so the name is without line and column.
+        self.line, self.name = entry["span"]["start"]["line"], re.sub(r":\d+:\d+:", ":", entry["name"], count=1)
         self.start = (entry["span"]["start"]["line"], entry["span"]["start"]["column"])
         self.end = (entry["span"]["end"]["line"], entry["span"]["end"]["column"])
         self.outcome = None
+        # What it is when no test notices it.
+        self.reached = "unreached"
 
 
 class File:
@@ -287,41 +302,33 @@ def built_elsewhere(node):
     return False
 
 
-def build(tree, targets, files, mutants):
-    """Builds the tests, and leaves out what cannot be built. Returns the executables of each target."""
+def build(tree, target, files, mutants):
+    """Builds the tests of one target, and leaves out what cannot be built. Returns the executables."""
     while True:
         for file in files:
             file.weave()
         crate = tree / "src/lib.rs"
         crate.write_bytes(crate.read_bytes() + SWITCH.encode())
-        command = ["cargo", "test", "--locked", "--no-run", "--message-format=json", *(word for target in targets for word in target)]
+        command = ["cargo", "test", "--locked", "--no-run", "--message-format=json", *target]
         done = subprocess.run(command, cwd=tree, env=BUILD, capture_output=True, text=True)
         messages = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         if done.returncode == 0:
-            subprocess.run(["cargo", "build", "--locked", "--quiet", "--examples"], cwd=tree, env=BUILD, check=True)
             built = [m for m in messages if m.get("reason") == "compiler-artifact" and m["executable"] and m["profile"]["test"]]
-            # In the order of the targets, which cargo does not keep.
-            order = [word for target in targets for word in target if word not in ("--test", "--lib", "--bins")]
-            rank = {"lib": -2, "bin": -1, **{("test", name): place for place, name in enumerate(order)}}
-            built.sort(key=lambda m: rank.get((m["target"]["kind"][0], m["target"]["name"]), rank.get(m["target"]["kind"][0], 0)))
-            return {m["target"]["name"] + " " + m["target"]["kind"][0]: m["executable"] for m in built}
-        wrong, alone = set(), set()
-        for message in messages:
-            if message.get("reason") == "compiler-message" and message["message"]["level"] == "error":
-                for span in message["message"]["spans"]:
-                    if not span["is_primary"] or not (tree / span["file_name"]).exists():
-                        continue
-                    lines = (tree / span["file_name"]).read_text().split("\n")[span["line_start"] - 1 : span["line_end"]]
-                    wrong |= {int(number) for line in lines for number in re.findall(r"/\*mutant (\d+)\*/", line)}
-                    if (message["message"]["code"] or {}).get("code") == "E0004":
-                        alone |= {int(number) for line in lines for arms in re.findall(r"/\*arms ([\d ]+)\*/", line) for number in arms.split()}
-        if not wrong | alone:
-            errors = [m["message"]["rendered"] for m in messages if m.get("reason") == "compiler-message"]
-            sys.exit("the program with all mutants cannot be built:\n" + "".join(e for e in errors if e.startswith("error"))[:4000] + done.stderr[-2000:])
-        for number in wrong:
-            mutants[number].outcome = "unviable"
-        for number in alone:
-            mutants[number].outcome = "alone"
+            return [m["executable"] for m in built]
+        errors = [m["message"] for m in messages if m.get("reason") == "compiler-message" and m["message"]["level"] == "error"]
+        unviable, alone = set(), set()
+        for error in errors:
+            for span in error["spans"]:
+                path = tree / span["file_name"]
+                if span["is_primary"] and path.exists():
+                    text = "\n".join(path.read_text().split("\n")[span["line_start"] - 1 : span["line_end"]])
+                    unviable |= {int(number) for number in re.findall(r"/\*mutant (\d+)\*/", text)}
+                    if (error["code"] or {}).get("code") == NOT_EXHAUSTIVE:
+                        alone |= {int(number) for arms in re.findall(r"/\*arms ([\d ]+)\*/", text) for number in arms.split()}
+        if not unviable | alone:
+            sys.exit("the program with all mutants cannot be built:\n" + "".join(e["rendered"] for e in errors) + done.stderr[-2000:])
+        for number in unviable | alone:
+            mutants[number].outcome = "alone" if number in alone else "unviable"
 
 
 def run(executable, tree, arguments, seconds, **variables):
@@ -372,12 +379,12 @@ def attempt(mutant, executable, tests, tree, until):
         if time.monotonic() > until:
             return "untried"
         some, names = names[:AT_ONCE], names[AT_ONCE:]
-        mutant.outcome = "survives"
+        mutant.reached = mutant.outcome = "survives"
         seconds = LONGER + SLOWER * sum(took for took, _ in some)
         code = run(executable, tree, ["--exact", *(name for _, name in some)], seconds, MUTANT=str(mutant.number))
         if code != 0:
             return "hangs" if code is None else "noticed"
-    return mutant.outcome
+    return mutant.reached
 
 
 def attempt_alone(mutant, file, tree, targets, until):
@@ -401,40 +408,94 @@ def attempt_alone(mutant, file, tree, targets, until):
 
 
 def main():
-    tree, listed, targets, seconds = sys.argv[1:]
+    tree, every, chosen, targets, seconds, accepted = sys.argv[1:]
     tree = pathlib.Path(tree)
     targets = [target.split() for target in targets.split(";")]
     until = time.monotonic() + float(seconds)
-    mutants = [Mutant(number, entry) for number, entry in enumerate(json.load(open(listed)))]
+    mutants = [Mutant(number, entry) for number, entry in enumerate(json.load(open(every)))]
+    seen = collections.Counter()
+    for mutant in mutants:
+        seen[mutant.name] += 1
+        if seen[mutant.name] > 1:
+            mutant.name += f" #{seen[mutant.name]}"
+    places = {(entry["file"], entry["name"], entry["replacement"]) for entry in json.load(open(chosen))}
+    entries = json.load(open(every))
+    mine = [m for m, entry in zip(mutants, entries) if (entry["file"], entry["name"], entry["replacement"]) in places]
+
+    lines = [line.rstrip("\n").split("\t") for line in open(accepted) if line.strip() and line[0] != "#"]
+    wrong = [f"{accepted}: no reason: {line}" for line in lines if len(line) != 2 or not line[1]]
+    names = {mutant.name for mutant in mutants}
+    reasons = {line[0] for line in lines}
+    wrong += [f"{accepted}: cannot be made: {name}" for name in sorted(reasons - names)]
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+    try_all(tree, mutants, mine, targets, until)
+    for mutant in mine:
+        if mutant.outcome in LEFT:
+            if mutant.name in reasons:
+                mutant.outcome = "accepted"
+            else:
+                wrong.append(f"{mutant.outcome}, line {mutant.line}: {mutant.name}")
+        elif mutant.name in reasons and mutant.outcome in ("noticed", "hangs"):
+            wrong.append(f"{accepted}: is noticed: {mutant.name}")
+    table(mine)
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
+def table(mutants):
+    outcomes = ["noticed", "hangs", "accepted", "survives", "unreached", "unviable", "elsewhere", "untried"]
+    print("| file | mutants |", " | ".join(outcomes), "|")
+    print("|---|" + "---|" * (len(outcomes) + 1))
+    counts = collections.defaultdict(collections.Counter)
+    for mutant in mutants:
+        for row in (mutant.file.removeprefix("src/"), "all"):
+            counts[row]["mutants"] += 1
+            counts[row][mutant.outcome] += 1
+    for row in sorted(counts, key=lambda row: (row == "all", row)):
+        print(f"| {row} |", " | ".join(str(counts[row][column]) for column in ["mutants", *outcomes]), "|")
+
+
+def try_all(tree, mutants, mine, targets, until):
     files = []
-    for name in sorted({mutant.file for mutant in mutants} | {"src/lib.rs"}):
+    for name in sorted({mutant.file for mutant in mine} | {"src/lib.rs"}):
         crate = "baton_health" if name.startswith("src/bin/") else "crate"
-        files.append(File(tree, name, [mutant for mutant in mutants if mutant.file == name], crate))
-    built = build(tree, targets, files, mutants)
-    alive = [mutant for mutant in mutants if mutant.outcome is None]
-    say(f"{len(alive)} mutants in one program")
-    for mutant in alive:
-        mutant.outcome = "unreached"
-    for name, executable in built.items():
-        alive = [mutant for mutant in alive if mutant.outcome in ("unreached", "survives")]
-        if not alive or time.monotonic() > until:
+        files.append(File(tree, name, [mutant for mutant in mine if mutant.file == name], crate))
+    waiting = [mutant for mutant in mine if mutant.outcome is None]
+    for target in targets:
+        waiting = [mutant for mutant in waiting if mutant.outcome in (None, *LEFT)]
+        if not waiting or time.monotonic() > until:
             break
+        # What is left must be there again when the next tests are built.
+        for mutant in waiting:
+            mutant.outcome = None
+        if "connectors" in target:
+            subprocess.run(["cargo", "build", "--locked", "--quiet", "--examples"], cwd=tree, env=BUILD, check=True)
         start = time.monotonic()
-        tests = learn(executable, tree, {mutant.number for mutant in alive})
-        learned = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor(JOBS) as workers:
-            for mutant, outcome in zip(alive, workers.map(lambda m: attempt(m, executable, tests, tree, until), alive)):
-                mutant.outcome = outcome
-        left = sum(mutant.outcome in ("unreached", "survives") for mutant in alive)
-        say(f"{name}: {left} of {len(alive)} left, {learned - start:.0f} s to learn and {time.monotonic() - learned:.0f} s to try")
+        executables = build(tree, target, files, mutants)
+        waiting = [mutant for mutant in waiting if mutant.outcome is None]
+        for mutant in waiting:
+            mutant.outcome = mutant.reached
+        learning = time.monotonic()
+        tests = [(executable, learn(executable, tree, {mutant.number for mutant in waiting})) for executable in executables]
+        trying = time.monotonic()
+        for executable, reached in tests:
+            with concurrent.futures.ThreadPoolExecutor(JOBS) as workers:
+                some = [mutant for mutant in waiting if mutant.outcome in LEFT]
+                for mutant, outcome in zip(some, workers.map(lambda m: attempt(m, executable, reached, tree, until), some)):
+                    mutant.outcome = outcome
+        left = sum(mutant.outcome in LEFT for mutant in waiting)
+        times = f"{learning - start:.0f} s to build, {trying - learning:.0f} s to learn, {time.monotonic() - trying:.0f} s to try"
+        say(f"{' '.join(target)}: {left} of {len(waiting)} left; {times}")
     for file in files:
         file.path.write_bytes(file.source)
     for file in files:
         for mutant in file.mutants:
             if mutant.outcome == "alone":
                 mutant.outcome = attempt_alone(mutant, file, tree, targets, until)
-    for mutant in mutants:
-        print(f"{mutant.outcome}\t{mutant.name}")
+            elif mutant.outcome is None:
+                mutant.outcome = "untried"
 
 
 def say(text):

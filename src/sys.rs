@@ -248,6 +248,8 @@ mod tests {
     fn a_wait_ends_when_its_time_is_up_or_the_descriptor_is_bad() {
         let timed_out = retry_interrupted(Instant::now(), |timeout| Ok(timeout != 0));
         assert_eq!(timed_out.unwrap_err().kind(), ErrorKind::TimedOut);
+        let interrupted = retry_interrupted(Instant::now(), |_| Err(ErrorKind::Interrupted.into()));
+        assert_eq!(interrupted.unwrap_err().kind(), ErrorKind::TimedOut);
         let failed = retry_interrupted(Instant::now(), |_| Err(ErrorKind::OutOfMemory.into()));
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::OutOfMemory);
     }
@@ -278,5 +280,14 @@ mod tests {
         assert_eq!((count, result.unwrap_err().kind()), (0, ErrorKind::BrokenPipe));
         assert_eq!(write_some(-1, b"x"), None);
         assert!(filled > bytes.len());
+    }
+
+    #[test]
+    #[cfg(feature = "cli")]
+    #[cfg_attr(miri, ignore = "signals")]
+    fn a_signal_that_cannot_be_handled_is_an_error() {
+        extern "C" fn nothing(_: c_int) {}
+        const SIGKILL: c_int = 9;
+        assert_eq!(signal::handle(SIGKILL, nothing).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }

@@ -649,6 +649,8 @@ mod tests {
                 let permits: Vec<_> = (0..most).map(|_| quota.enter().unwrap()).collect();
                 assert!(quota.enter().is_none() && quota.enter().is_none(), "{connections}");
                 assert_eq!(text(validation.ask(endpoint, None)), CheckError::Busy.to_string(), "{connections}");
+                let debug = format!("{validation:?}");
+                assert!(debug.contains(&format!("Quota {{ most: {most}, inside: {most} }}")), "{debug}");
                 drop(permits);
                 assert_eq!(text(validation.ask(endpoint, None)), "ok", "{connections}");
             }
