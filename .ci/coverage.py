@@ -1,8 +1,8 @@
 """Prints how much of each file is covered. Fails if a region is neither covered nor named with a reason.
 
-Usage: coverage.py SOURCE REGIONS NAMED
+Usage: coverage.py SOURCE NAMED REGIONS...
 
-SOURCE is the directory of the sources, with a slash at its end. REGIONS is the output of `llvm-cov export`. NAMED is a file
+SOURCE is the directory of the sources, with a slash at its end. REGIONS are outputs of `llvm-cov export`. NAMED is a file
 with three columns, separated by tabs: a file, what it does not cover, and the reason. The second column is the text of the
 line where a region starts, or `fn NAME` for all of a function. A file `*` with `?` stands for all question marks. A reason
 that begins with `sometimes` is for what depends on timing. Any other entry for which all is covered is an error.
@@ -20,9 +20,9 @@ CODE = 0
 
 
 def main():
-    source, regions, named = sys.argv[1:]
-    texts, covered, functions = {}, collections.Counter(), collections.defaultdict(set)
-    for function in json.load(open(regions))["data"][0]["functions"]:
+    source, named, *regions = sys.argv[1:]
+    texts, of_tests, covered, functions = {}, {}, collections.Counter(), collections.defaultdict(set)
+    for function in (function for path in regions for function in json.load(open(path))["data"][0]["functions"]):
         spans = [(function["filenames"][file], *span) for *span, count, file, _, kind in function["regions"] if kind == CODE]
         counts = [region[4] for region in function["regions"] if region[7] == CODE]
         for (path, *span), count in zip(spans, counts):
@@ -31,7 +31,8 @@ def main():
                 continue
             if name not in texts:
                 texts[name] = open(path).read().split("\n")
-            if span[0] < end_of_code(texts[name]):
+                of_tests[name] = tests(texts[name])
+            if span[0] not in of_tests[name]:
                 covered[(name, *span)] += count
         if spans and spans[0][0].startswith(source):
             path, first, _, last, _ = spans[0]
@@ -78,9 +79,17 @@ def main():
 TESTS = ("fuzzing.rs", "http/properties.rs")
 
 
-def end_of_code(lines):
-    """The line where the tests of a file begin."""
-    return next((at + 1 for at, line in enumerate(lines) if line.startswith("mod tests")), len(lines) + 1)
+def tests(lines):
+    """The lines of a file that are tests."""
+    found = set()
+    for at, line in enumerate(lines):
+        if re.match(r" *#\[cfg\((test|any\(test, fuzzing\))\)\]", line):
+            item = next(item for item in range(at + 1, len(lines)) if not lines[item].lstrip().startswith(("#[", "//")))
+            # A block ends with the next brace that is as far to the left.
+            brace = " " * (len(line) - len(line.lstrip())) + "}"
+            end = item if lines[item].endswith(";") else next(end for end in range(item, len(lines)) if lines[end].startswith(brace))
+            found |= set(range(at + 1, end + 2))
+    return found
 
 
 def percent(count, missed):

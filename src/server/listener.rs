@@ -268,8 +268,9 @@ mod tests {
         const TAKEN: Outcome = Err(AddrInUse);
         let sixteen_times = [Ok(()), TAKEN].repeat(16);
         let seventeen_times = [&[Ok(()), TAKEN].repeat(15)[..], &[Ok(()), Ok(())]].concat();
-        // The port, whether IPv6 sockets take IPv4 as well, what each bind returns, and what comes of it.
-        let rows: [(u16, bool, &[Outcome], Result<usize, ErrorKind>); 10] = [
+        // The port, whether IPv6 sockets take IPv4 as well, what each bind returns, and how many sockets there are.
+        type Row<'a> = (u16, bool, &'a [Outcome], Result<usize, ErrorKind>);
+        let rows: [Row<'_>; 10] = [
             (80, true, &[Ok(())], Ok(1)),
             (80, false, &[Ok(()), Ok(())], Ok(2)),
             (80, true, &[TAKEN], Err(AddrInUse)),
