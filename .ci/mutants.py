@@ -467,6 +467,8 @@ def try_all(tree, mutants, mine, targets, until):
         waiting = [mutant for mutant in waiting if mutant.outcome in (None, *LEFT)]
         if not waiting or time.monotonic() > until:
             break
+        if target == ["--bins"] and not any(mutant.file.startswith("src/bin/") for mutant in waiting):
+            continue
         # What is left must be there again when the next tests are built.
         for mutant in waiting:
             mutant.outcome = None
