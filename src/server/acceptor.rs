@@ -326,10 +326,10 @@ mod tests {
     fn one_acceptor_at_a_time_does_what_may_never_end() {
         let (service, lines) = service();
         let mut inner = None;
-        assert!(service.while_another_accepts(|| inner = Some(service.while_another_accepts(|| unreachable!()))));
+        assert!(service.while_another_accepts(&mut || inner = Some(service.while_another_accepts(&mut || unreachable!()))));
         assert_eq!(inner, Some(false));
-        assert!(service.while_another_accepts(|| panic!("this must not end the acceptor")));
-        assert!(service.while_another_accepts(|| ()), "the next one may");
+        assert!(service.while_another_accepts(&mut || panic!("this must not end the acceptor")));
+        assert!(service.while_another_accepts(&mut || ()), "the next one may");
         drop(lines);
     }
 
@@ -391,7 +391,7 @@ mod tests {
         let (first, connection_of_first) = connection(&service, HEALTH);
         let (second, connection_of_second) = connection(&service, HEALTH);
         admit(&service, connection_of_second);
-        assert!(service.while_another_accepts(|| service.without_thread(&no_thread)));
+        assert!(service.while_another_accepts(&mut || service.without_thread(&no_thread)));
         let refused = answer(second);
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains(&CheckError::NoThread.to_string()), "{refused}");
         assert_eq!(messages(&lines), [""; 0], "whoever is busy may be logging");
