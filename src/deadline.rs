@@ -415,4 +415,22 @@ mod tests {
         stream.read_within(&mut buffer, SHORT).unwrap_err();
         assert!(start.elapsed() >= SHORT / 2, "it does not wait");
     }
+
+    #[test]
+    fn an_error_ends_a_read_and_a_write() {
+        let script = Script::new(vec![Err(ErrorKind::ConnectionReset.into()), Err(ErrorKind::BrokenPipe.into())]);
+        assert_eq!(timed(&script).read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(timed(&script).write_all(b"abc").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_poll_reports_a_connection_that_was_reset() {
+        let (client, mut stream) = connected();
+        io::Write::write_all(&mut stream, b"x").unwrap();
+        assert_eq!(client.peek(&mut [0]).unwrap(), 1);
+        drop(client);
+        let error = poll(&stream, &mut [0], Instant::now() + Duration::from_secs(60), || false).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted), "{error}");
+    }
 }

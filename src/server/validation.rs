@@ -694,11 +694,28 @@ mod tests {
         validation.attach(Arc::new(Functions { validate: || Ok(()), ready: || Ok(()) }));
         assert!(validation.known(Endpoint::Ready, None).is_none(), "the connector is asked");
         validation.refuse_ready(true);
+        assert!(validation.known(Endpoint::Ready, None).is_some_and(|verdict| verdict.is_err()), "it is not asked");
+        validation.refuse_ready(false);
+        assert!(validation.known(Endpoint::Ready, None).is_none(), "it is asked again");
         validation.start_draining();
         for refused in [false, true, false] {
             validation.refuse_ready(refused);
             assert!(matches!(validation.known(Endpoint::Ready, None), Some(Err(CheckError::Draining))), "{refused}");
             assert!(matches!(validation.ready(), Err(CheckError::Draining)), "{refused}");
+        }
+    }
+
+    #[test]
+    fn only_a_text_that_is_too_long_loses_its_times() {
+        const TIMES: &str = " (times: api 3 ms)";
+        let long = |length: usize| ["x".repeat(length - TIMES.len()), TIMES.into()].concat();
+        for (error, expected) in [
+            (["api: boom", TIMES].concat(), ["api: boom", TIMES].concat()),
+            (long(MAX_ERROR_TEXT), long(MAX_ERROR_TEXT)),
+            (long(MAX_ERROR_TEXT + 1), "x".repeat(MAX_ERROR_TEXT + 1 - TIMES.len())),
+        ] {
+            let (verdict, whole) = verdict_of(Err(error.clone()));
+            assert_eq!((text(verdict), whole), (expected, Some(error)));
         }
     }
 }
