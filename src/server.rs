@@ -257,11 +257,8 @@ mod tests {
         }
     }
 
-    #[test]
-    #[cfg(all(target_os = "linux", not(baton_portable_shutdown)))]
-    #[cfg_attr(miri, ignore = "sockets")]
-    fn a_listener_that_fails_is_logged_once_and_ends_the_acceptors() {
-        const PATIENCE: Duration = Duration::from_secs(60);
+    /// A server on a free port, and the events it logs.
+    fn server() -> (HealthServer, Arc<Mutex<Vec<String>>>) {
         let events = Arc::<Mutex<Vec<String>>>::default();
         let mut config = Config::default();
         config.address.set_port(0);
@@ -269,7 +266,24 @@ mod tests {
             let events = Arc::clone(&events);
             move |event: &Event<'_>| events.lock().unwrap_or_else(PoisonError::into_inner).push(event.message().to_owned())
         });
-        let server = HealthServer::bind(config).unwrap();
+        (HealthServer::bind(config).unwrap(), events)
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_drain_is_no_failure_of_the_listener() {
+        let (server, events) = server();
+        server.drain();
+        assert!(server.service.room.wait_for_acceptors(Duration::ZERO));
+        assert_eq!(*events.lock().unwrap(), ["listening"]);
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(baton_portable_shutdown)))]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_listener_that_fails_is_logged_once_and_ends_the_acceptors() {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let (server, events) = server();
         // Nobody has asked the server to end, so this is a failure.
         assert!(server.stopper.shut_down());
         assert!(server.service.room.wait_for_acceptors(PATIENCE));
