@@ -560,20 +560,6 @@ mod tests {
     }
 
     #[test]
-    fn a_departure_ends_the_wait_of_a_crowded_room() {
-        let room = room(MAX_EVICTING);
-        let mut places: Vec<_> = (0..MAX_EVICTING).map(|name| serve(&room, name as u32)).collect();
-        for _ in 0..MAX_EVICTING {
-            assert!(room.evict_one().0.is_some());
-        }
-        thread::scope(|scope| {
-            let acceptor = scope.spawn(|| room.wait_while_crowded(Duration::from_secs(3600)));
-            places.pop();
-            acceptor.join().unwrap();
-        });
-    }
-
-    #[test]
     fn drain_waits_for_idle_guests_and_then_for_active_ones() {
         let room = room(2);
         let place = serve(&room, 1);
