@@ -100,3 +100,38 @@ impl fmt::Debug for Config {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_makes_no_sense_is_named() {
+        type Change = fn(&mut Config);
+        let rows: [(Change, Option<&str>); 8] = [
+            (|_| {}, None),
+            (|config| config.max_connections = 2, None),
+            (|config| config.max_connections = 1, Some("max_connections must be at least 2")),
+            (|config| config.max_connections = 0, Some("max_connections must be at least 2")),
+            (|config| config.request_timeout = Duration::ZERO, Some("request_timeout must not be zero")),
+            (|config| config.validate_timeout = Duration::ZERO, Some("validate_timeout must not be zero")),
+            (|config| config.validate_ttl = Duration::ZERO, None),
+            (|config| config.drain_timeout = Duration::ZERO, None),
+        ];
+        for (place, (change, expected)) in rows.into_iter().enumerate() {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = config.check().err();
+            assert_eq!(error.as_ref().map(ToString::to_string).as_deref(), expected, "row {place}");
+            assert!(error.is_none_or(|error| error.kind() == io::ErrorKind::InvalidInput));
+        }
+    }
+
+    #[test]
+    fn its_debug_output_has_every_limit() {
+        let text = format!("{:?}", Config::default());
+        let expected = "Config { address: 127.0.0.1:8081, max_connections: 64, request_timeout: 5s, validate_timeout: 30s, \
+                        validate_ttl: 1s, drain_timeout: 5s, .. }";
+        assert_eq!(text, expected);
+    }
+}

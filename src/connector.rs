@@ -182,6 +182,29 @@ mod tests {
         assert_eq!(explain(&OwnSource), "again");
     }
 
+    struct Plain;
+
+    impl Connector for Plain {
+        fn validate(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn without_work_of_its_own_a_connector_is_ready_and_waits_to_be_stopped() {
+        let stop = Stop::default();
+        std::thread::scope(|scope| {
+            let serving = scope.spawn(|| Plain.serve(&stop));
+            assert!(Plain.ready().is_ok());
+            for _ in 0..100 {
+                std::thread::yield_now();
+            }
+            assert!(!serving.is_finished());
+            stop.request();
+            assert!(serving.join().unwrap().is_ok());
+        });
+    }
+
     #[test]
     fn a_panics_message_is_its_payloads_text() {
         assert_eq!(panic_text(&"static"), "static");

@@ -304,4 +304,133 @@ mod tests {
         assert!(after(now, Duration::MAX) > now + Duration::from_secs(3600));
         assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));
     }
+
+    #[test]
+    fn an_interrupted_call_without_a_deadline_is_repeated() {
+        let mut results =
+            vec![Err(ErrorKind::BrokenPipe.into()), Ok(3), Err(ErrorKind::Interrupted.into()), Err(ErrorKind::Interrupted.into())];
+        assert_eq!(retry_interrupted(|| results.pop().unwrap()).unwrap(), 3);
+        assert_eq!(retry_interrupted(|| results.pop().unwrap()).unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert!(results.is_empty());
+    }
+
+    #[test]
+    fn no_time_is_left_at_the_deadline() {
+        let now = Instant::now();
+        assert_eq!(left(now).unwrap_err().kind(), ErrorKind::TimedOut);
+        let time = left(now + Duration::from_secs(60)).unwrap();
+        assert!(time > Duration::from_secs(30) && time <= Duration::from_secs(60), "{time:?}");
+    }
+
+    #[test]
+    fn milliseconds_are_whole() {
+        for (time, expected) in [
+            (Duration::ZERO, 0),
+            (Duration::from_micros(1_999), 1),
+            (Duration::from_millis(61_002), 61_002),
+            (Duration::MAX, u64::MAX),
+        ] {
+            assert_eq!(milliseconds(time), expected, "{time:?}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "cli")]
+    fn never_is_after_years() {
+        assert!(never() > Instant::now() + Duration::from_secs(10 * 365 * 24 * 60 * 60));
+    }
+
+    /// A client and the server's end of its connection.
+    fn connected() -> (TcpStream, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_brief_read_waits_for_its_time_and_then_tells_what_happened() {
+        let (mut client, stream) = connected();
+        let mut buffer = [0; 8];
+        let far = Instant::now() + Duration::from_secs(60);
+        let writer = std::thread::spawn(move || io::Write::write_all(&mut client, b"abc").map(|()| client));
+        if !cfg!(windows) {
+            assert_eq!(read_briefly(&stream, &mut buffer, far).unwrap(), 3);
+        }
+        drop(writer.join().unwrap().unwrap());
+        assert_eq!(read_briefly(&stream, &mut buffer, far).unwrap(), 0);
+    }
+
+    #[test]
+    #[cfg(not(windows))]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_brief_read_gives_up_when_its_time_is_over_and_not_before() {
+        const SHORT: Duration = Duration::from_millis(20);
+        let (_client, stream) = connected();
+        let start = Instant::now();
+        assert_eq!(read_briefly(&stream, &mut [0], start + SHORT).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(start.elapsed() >= SHORT, "it does not wait");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_brief_read_reports_a_connection_that_was_reset() {
+        let (client, mut stream) = connected();
+        io::Write::write_all(&mut stream, b"x").unwrap();
+        assert_eq!(client.peek(&mut [0]).unwrap(), 1);
+        // A byte that the client has not read makes this a reset.
+        drop(client);
+        let error = read_briefly(&stream, &mut [0], Instant::now() + Duration::from_secs(60)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted), "{error}");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_brief_write_takes_what_fits() {
+        let (client, stream) = connected();
+        stream.set_nonblocking(true).unwrap();
+        let bytes = vec![0; 1 << 20];
+        while write_briefly(&stream, &bytes).unwrap() > 0 {}
+        assert_eq!(write_briefly(&stream, &bytes).unwrap(), 0);
+        // Bytes that nobody has read make this a reset.
+        io::Write::write_all(&mut &client, b"x").unwrap();
+        assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
+        drop(client);
+        let error = std::iter::repeat_with(|| write_briefly(&stream, &bytes)).find_map(Result::err).unwrap();
+        assert!(
+            matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted),
+            "{error}"
+        );
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_stream_blocks_again_after_a_brief_read() {
+        const SHORT: Duration = Duration::from_millis(20);
+        let (_client, stream) = connected();
+        let mut buffer = [0; 8];
+        read_briefly(&stream, &mut buffer, Instant::now()).unwrap_err();
+        block(&stream).unwrap();
+        let start = Instant::now();
+        stream.read_within(&mut buffer, SHORT).unwrap_err();
+        assert!(start.elapsed() >= SHORT / 2, "it does not wait");
+    }
+
+    #[test]
+    fn an_error_ends_a_read_and_a_write() {
+        let script = Script::new(vec![Err(ErrorKind::ConnectionReset.into()), Err(ErrorKind::BrokenPipe.into())]);
+        assert_eq!(timed(&script).read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(timed(&script).write_all(b"abc").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_poll_reports_a_connection_that_was_reset() {
+        let (client, mut stream) = connected();
+        io::Write::write_all(&mut stream, b"x").unwrap();
+        assert_eq!(client.peek(&mut [0]).unwrap(), 1);
+        drop(client);
+        let error = poll(&stream, &mut [0], Instant::now() + Duration::from_secs(60), || false).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted), "{error}");
+    }
 }

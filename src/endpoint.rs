@@ -88,6 +88,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_endpoint_has_its_own_words() {
+        let words = |endpoint: Endpoint| [endpoint.name(), endpoint.path(), endpoint.ok_status(), endpoint.failed_status()];
+        assert_eq!(words(Endpoint::Health), ["health", "/health", "healthy", "unhealthy"]);
+        assert_eq!(words(Endpoint::Ready), ["ready", "/ready", "ready", "not_ready"]);
+        assert_eq!(words(Endpoint::Live), ["live", "/live", "alive", "not_alive"]);
+        assert_eq!(Endpoint::default(), Endpoint::Health);
+    }
+
+    #[test]
     fn names_and_paths_lead_back_to_their_endpoint() {
         for endpoint in Endpoint::ALL {
             assert_eq!(Endpoint::from_name(endpoint.name()), Some(endpoint));

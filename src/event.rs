@@ -219,4 +219,28 @@ mod tests {
         assert_eq!((event.level(), Event::StillConnecting { elapsed: Duration::from_secs(3) }.level()), (Level::Warn, Level::Warn));
         assert!(Level::Debug < Level::Info && Level::Info < Level::Warn && Level::Warn < Level::Error);
     }
+
+    #[test]
+    fn each_event_has_its_level_and_its_fields() {
+        let (error, address) = (io::Error::other("no more"), SocketAddr::from(([127, 0, 0, 1], 80)));
+        let elapsed = Duration::from_secs(3);
+        for (event, level, text) in [
+            (Event::Listening { address }, Level::Info, "listening address=127.0.0.1:80"),
+            (Event::Connecting, Level::Info, "connecting"),
+            (Event::StillConnecting { elapsed }, Level::Warn, "still connecting seconds=3"),
+            (Event::Unhealthy { reason: "boom" }, Level::Warn, "unhealthy reason=boom"),
+            (Event::NotReady { reason: "boom" }, Level::Warn, "not ready reason=boom"),
+            (Event::Panicked { message: "boom" }, Level::Error, "panicked error=boom"),
+            (
+                Event::ResourceExhausted { what: "accept", error: &error },
+                Level::Warn,
+                "short of resources what=accept error=no more",
+            ),
+            (Event::ListenerFailed { error: &error }, Level::Error, "listener failed error=no more"),
+            (Event::Failed { what: "serve", reason: "boom" }, Level::Error, "failed what=serve error=boom"),
+            (Event::Message { level: Level::Debug, message: "x", fields: &[("a", "1"), ("b", "2")] }, Level::Debug, "x a=1 b=2"),
+        ] {
+            assert_eq!((event.level(), &*event.to_string()), (level, text));
+        }
+    }
 }

@@ -105,3 +105,59 @@ pub fn log(level: Level, message: &str, fields: &[(&str, &str)]) {
 pub(crate) fn line(level: Level, message: &str, fields: &[(&str, &str)]) -> String {
     stderr::line(&Event::Message { level, message, fields })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Mutex, PoisonError};
+
+    /// A log that keeps what it gets, and then does this.
+    fn log_that(then: impl Fn(&Event<'_>) + Send + Sync + 'static) -> (Log, Arc<Mutex<Vec<String>>>) {
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let log = Log(Arc::new({
+            let seen = Arc::clone(&seen);
+            move |event: &Event<'_>| {
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(event.to_string());
+                then(event);
+            }
+        }));
+        (log, seen)
+    }
+
+    #[test]
+    fn an_event_reaches_on_event_unless_its_level_is_too_low() {
+        let (log, seen) = log_that(|_| ());
+        log.emit(&Event::Message { level: Level::Debug, message: "a detail", fields: &[] });
+        log.emit(&Event::Message { level: Level::Info, message: "worked", fields: &[] });
+        log.emit(&Event::Healthy);
+        assert_eq!(*seen.lock().unwrap(), ["worked", "healthy"]);
+        assert!(format!("{log:?}").contains("Log"));
+    }
+
+    #[test]
+    fn on_event_is_not_entered_again_while_it_runs() {
+        let inner = Arc::new(Mutex::new(None::<Log>));
+        let (log, seen) = log_that({
+            let inner = Arc::clone(&inner);
+            move |_| {
+                // This one goes to standard error.
+                if let Some(log) = &*inner.lock().unwrap() {
+                    log.emit(&Event::Recovered);
+                }
+            }
+        });
+        *inner.lock().unwrap() = Some(log.clone());
+        log.emit(&Event::Healthy);
+        log.emit(&Event::Healthy);
+        assert_eq!(*seen.lock().unwrap(), ["healthy", "healthy"]);
+        *inner.lock().unwrap() = None;
+    }
+
+    #[test]
+    fn on_event_is_called_again_after_it_has_panicked() {
+        let (log, seen) = log_that(|_| panic!("cannot log"));
+        log.emit(&Event::Healthy);
+        log.emit(&Event::Recovered);
+        assert_eq!(*seen.lock().unwrap(), ["healthy", "recovered"]);
+    }
+}

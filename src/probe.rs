@@ -270,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_the_system_is_told_with_what_the_probe_did() {
+        let clock = Clock::start(Duration::from_secs(3600));
+        for (phase, text) in [
+            (Phase::Connecting, "cannot connect: "),
+            (Phase::Sending, "cannot send the request: "),
+            (Phase::Receiving, "cannot read the answer: "),
+        ] {
+            let failure = clock.failure(phase, ErrorKind::ConnectionReset.into());
+            assert!(failure.to_string().starts_with(text), "{failure}");
+        }
+    }
+
+    #[test]
     fn a_timeout_message_has_the_time_that_really_passed() {
         let clock = Clock::start(Duration::from_secs(3600));
         for (milliseconds, text) in [

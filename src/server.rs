@@ -221,8 +221,74 @@ impl Drop for HealthServer {
 fn capacity(max_connections: usize) -> usize {
     #[cfg(unix)]
     if let Some(limit) = crate::sys::descriptor_limit() {
-        use crate::limits::RESERVED_DESCRIPTORS;
-        return max_connections.min(limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 4).max(4));
+        return places(max_connections, limit);
     }
     max_connections
+}
+
+/// Leaves descriptors to the rest of the process. Connections get at least a quarter of them, and at least four.
+#[cfg(unix)]
+fn places(max_connections: usize, descriptors: usize) -> usize {
+    use crate::limits::RESERVED_DESCRIPTORS;
+    max_connections.min(descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 4).max(4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Mutex, PoisonError};
+
+    #[test]
+    #[cfg(unix)]
+    fn few_descriptors_mean_few_places_for_connections() {
+        for (wanted, descriptors, places) in [
+            (64, 1024, 64),
+            (64, 96, 64),
+            (64, 95, 63),
+            (64, 64, 32),
+            (64, 43, 11),
+            (64, 40, 10),
+            (64, 20, 5),
+            (64, 8, 4),
+            (64, 0, 4),
+            (3, 0, 3),
+        ] {
+            assert_eq!(super::places(wanted, descriptors), places, "{wanted} {descriptors}");
+        }
+    }
+
+    /// A server on a free port, and the events it logs.
+    fn server() -> (HealthServer, Arc<Mutex<Vec<String>>>) {
+        let events = Arc::<Mutex<Vec<String>>>::default();
+        let mut config = Config::default();
+        config.address.set_port(0);
+        config.on_event = Arc::new({
+            let events = Arc::clone(&events);
+            move |event: &Event<'_>| events.lock().unwrap_or_else(PoisonError::into_inner).push(event.message().to_owned())
+        });
+        (HealthServer::bind(config).unwrap(), events)
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_drain_is_no_failure_of_the_listener() {
+        let (server, events) = server();
+        server.drain();
+        assert!(server.service.room.wait_for_acceptors(Duration::ZERO));
+        assert_eq!(*events.lock().unwrap(), ["listening"]);
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(baton_portable_shutdown)))]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_listener_that_fails_is_logged_once_and_ends_the_acceptors() {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let (server, events) = server();
+        // Nobody has asked the server to end, so this is a failure.
+        assert!(server.stopper.shut_down());
+        assert!(server.service.room.wait_for_acceptors(PATIENCE));
+        assert_eq!(*events.lock().unwrap(), ["listening", "listener failed"]);
+        server.drain();
+        assert!(server.service.room.is_closing());
+    }
 }

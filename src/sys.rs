@@ -248,7 +248,46 @@ mod tests {
     fn a_wait_ends_when_its_time_is_up_or_the_descriptor_is_bad() {
         let timed_out = retry_interrupted(Instant::now(), |timeout| Ok(timeout != 0));
         assert_eq!(timed_out.unwrap_err().kind(), ErrorKind::TimedOut);
+        let interrupted = retry_interrupted(Instant::now(), |_| Err(ErrorKind::Interrupted.into()));
+        assert_eq!(interrupted.unwrap_err().kind(), ErrorKind::TimedOut);
         let failed = retry_interrupted(Instant::now(), |_| Err(ErrorKind::OutOfMemory.into()));
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::OutOfMemory);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn what_a_full_or_closed_socket_takes_is_counted() {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::net::UnixStream;
+        let deadline = || after(Instant::now(), Duration::from_secs(60));
+        let (reader, writer) = UnixStream::pair().unwrap();
+        let descriptor = writer.as_raw_fd();
+        let bytes = vec![0; 2 * PIPE_BUF + 1];
+        assert!(matches!(write_until(descriptor, b"", deadline()), (0, Ok(()))));
+        assert!(matches!(write_until(descriptor, &bytes, deadline()), (count, Ok(())) if count == bytes.len()));
+        writer.set_nonblocking(true).unwrap();
+        let mut filled = bytes.len();
+        let error = loop {
+            let (count, result) = write_until(descriptor, &bytes, Instant::now());
+            filled += count;
+            if let Err(error) = result {
+                break error;
+            }
+        };
+        assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock), "{error}");
+        drop(reader);
+        let (count, result) = write_until(descriptor, &bytes, deadline());
+        assert_eq!((count, result.unwrap_err().kind()), (0, ErrorKind::BrokenPipe));
+        assert_eq!(write_some(-1, b"x"), None);
+        assert!(filled > bytes.len());
+    }
+
+    #[test]
+    #[cfg(feature = "cli")]
+    #[cfg_attr(miri, ignore = "signals")]
+    fn a_signal_that_cannot_be_handled_is_an_error() {
+        extern "C" fn nothing(_: c_int) {}
+        const SIGKILL: c_int = 9;
+        assert_eq!(signal::handle(SIGKILL, nothing).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }

@@ -539,4 +539,19 @@ mod tests {
             assert_eq!(crate::connector::panic_text(&*payload), expected);
         }
     }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_secret_that_is_no_text_and_quotes_around_a_value_are_named() {
+        use std::os::unix::ffi::OsStringExt;
+        let parse = |arguments: &[&str], variables: &[(&str, OsString)]| {
+            crate::cli::try_parse(arguments.iter().map(OsString::from).collect(), variables).unwrap_err()
+        };
+        let error = parse(&["--domain=a"], &[("BATON_TOKEN", OsString::from_vec(vec![b'a', 0xff]))]);
+        assert_eq!(error, "invalid BATON_TOKEN: expected UTF-8");
+        for quote in ['"', '\''] {
+            let error = parse(&["--domain=a", &format!("--page-size={quote}5{quote}")], &[]);
+            assert!(error.contains("; the quotes are part of the value"), "{error}");
+        }
+    }
 }

@@ -143,4 +143,11 @@ mod tests {
         assert_eq!(wrapped("one two three", 1), "      one\n      two\n      three\n");
         assert_eq!(wrapped("", 80), "      \n");
     }
+
+    #[test]
+    fn a_setting_with_a_letter_shows_it_first() {
+        let rows = [crate::cli::Setting::list("groups", "NAMES").short('g').row];
+        let help = Table::new(&rows, &crate::config::Config::default()).unwrap().help("program", "1", "", 80);
+        assert!(help.contains("-g, --groups=NAMES"), "{help}");
+    }
 }

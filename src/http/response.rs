@@ -50,7 +50,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Response<'_>>, Malformed> {
 /// `HTTP-version SP 3DIGIT [ SP reason-phrase ]` (RFC 9112 section 4); the last space may be missing.
 fn status_line(text: &[u8]) -> Option<(u16, &[u8])> {
     let (version, rest) = split(text, b' ')?;
-    let (1, _) = version_of(version)? else { return None };
+    version_of(version)?;
     let (code, reason) = split(rest, b' ').unwrap_or((rest, b""));
     match code {
         [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => Some((parse_digits(code)?.try_into().ok()?, reason)),

@@ -235,4 +235,18 @@ mod tests {
         assert_eq!(rest, " warn it \"broke\" reason=two\\x0alines path=/etc/passwd empty=\n");
         assert_eq!(text(&Event::Failed { what: "listen", reason: "no\x1b" }), "program: cannot listen: no\\x1b\n");
     }
+
+    #[test]
+    fn each_level_has_a_word() {
+        for (level, word) in [(Level::Debug, "debug"), (Level::Info, "info"), (Level::Warn, "warn"), (Level::Error, "error")] {
+            let line = line(&Event::Message { level, message: "x", fields: &[] });
+            assert!(line.ends_with(&format!(",\"level\":\"{word}\",\"msg\":\"x\"}}\n")), "{line}");
+        }
+    }
+
+    #[test]
+    fn details_are_not_logged_unless_they_are_asked_for() {
+        assert!(!is_enabled(Level::Debug));
+        assert!(is_enabled(Level::Info) && is_enabled(Level::Warn) && is_enabled(Level::Error));
+    }
 }

@@ -147,3 +147,63 @@ impl Error for ProbeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+    use std::time::Duration;
+
+    fn error(address: &str, kind: ProbeErrorKind) -> ProbeError {
+        ProbeError { address: address.parse().unwrap(), endpoint: Endpoint::Ready, kind }
+    }
+
+    fn status(reason: &str, location: &str, body: &str) -> ProbeErrorKind {
+        ProbeErrorKind::Status { code: 302, reason: reason.into(), location: location.into(), body: body.into() }
+    }
+
+    #[test]
+    fn an_error_says_what_was_asked_and_what_happened() {
+        let refused = || ErrorKind::ConnectionRefused.into();
+        let reset = || ErrorKind::ConnectionReset.into();
+        let timed_out = |phase, milliseconds| ProbeErrorKind::TimedOut(phase, Duration::from_millis(milliseconds));
+        for (kind, expected) in [
+            (
+                ProbeErrorKind::Connect(refused()),
+                "cannot connect: connection refused; is the health check enabled (--health-check or BATON_HEALTH_CHECK=true), \
+                 on this port and address?",
+            ),
+            (ProbeErrorKind::Connect(reset()), "cannot connect: connection reset"),
+            (ProbeErrorKind::Send(reset()), "cannot send the request: connection reset"),
+            (ProbeErrorKind::Receive(reset()), "cannot read the answer: connection reset"),
+            (timed_out(Phase::Connecting, 5000), "no connection within 5 s"),
+            (timed_out(Phase::Sending, 1500), "request not taken within 1500 ms"),
+            (timed_out(Phase::Receiving, 1), "no answer within 1 ms"),
+            (ProbeErrorKind::Closed, "connection closed before the answer was complete"),
+            (ProbeErrorKind::NotHttp, "what answered is not HTTP/1"),
+            (status("", "", ""), "status 302"),
+            (status("Found", "/a", "boom"), "status 302 Found, Location /a: boom"),
+        ] {
+            let text = error("127.0.0.1:80", kind).to_string();
+            assert_eq!(text, ["http://127.0.0.1:80/ready: ", expected].concat());
+        }
+        let text = error("0.0.0.0:80", ProbeErrorKind::Closed).to_string();
+        assert!(text.starts_with("http://0.0.0.0:80/ready (tried 127.0.0.1:80 and [::1]:80): connection closed "), "{text}");
+    }
+
+    #[test]
+    fn the_systems_error_is_the_source() {
+        let reset = || ErrorKind::ConnectionReset.into();
+        for (kind, has_source) in [
+            (ProbeErrorKind::Connect(reset()), true),
+            (ProbeErrorKind::Send(reset()), true),
+            (ProbeErrorKind::Receive(reset()), true),
+            (ProbeErrorKind::TimedOut(Phase::Connecting, Duration::ZERO), false),
+            (ProbeErrorKind::Tls, false),
+            (status("", "", ""), false),
+        ] {
+            let error = error("127.0.0.1:80", kind);
+            assert_eq!(error.source().is_some(), has_source, "{error}");
+        }
+    }
+}

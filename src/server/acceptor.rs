@@ -245,3 +245,202 @@ impl Exhaustion {
         calm && self.on.swap(false, Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::connector::{BoxError, Connector};
+    use crate::server::room::Room;
+    use std::io::{ErrorKind, Read, Write};
+    use std::sync::mpsc::{self, Receiver};
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const EXHAUSTED: &str = "short of resources";
+
+    struct Healthy;
+
+    impl Connector for Healthy {
+        fn validate(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    /// A service without a listener, and the lines it logs. It has a connector, and two places for connections.
+    fn service() -> (Arc<Service>, Receiver<String>) {
+        let (logged, lines) = mpsc::channel();
+        let logged = Mutex::new(logged);
+        let log = Log(Arc::new(move |event: &Event<'_>| drop(logged.lock().unwrap().send(event.to_string()))));
+        let validation = Validation::new(&Config::default(), log.clone());
+        validation.attach(Arc::new(Healthy));
+        (Arc::new(Service::new(Room::new(2, 2, end_reading), validation, log, LONG)), lines)
+    }
+
+    /// The messages logged so far, without their fields.
+    fn messages(lines: &Receiver<String>) -> Vec<String> {
+        lines.try_iter().map(|line| line.split(" what=").next().unwrap().to_owned()).collect()
+    }
+
+    /// A client that has sent this, and the server's end of its connection, which has read as much.
+    fn connection(service: &Service, request: &str) -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        client.write_all(request.as_bytes()).unwrap();
+        let mut connection = Connection::new(stream, peer.ip(), LONG);
+        let soon = Instant::now() + if request.is_empty() { Duration::ZERO } else { LONG };
+        assert_eq!(connection.serve(&service.validation, Patience::Brief(soon)), Err(Unfinished::MustWait));
+        (client, connection)
+    }
+
+    fn admit(service: &Service, connection: Connection) {
+        let (id, network, handle) = (service.room.arrival().0, connection.network(), connection.idle_handle());
+        assert!(service.room.admit(connection, id, network, handle).unwrap().start_thread);
+    }
+
+    fn answer(mut client: TcpStream) -> String {
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    #[test]
+    fn a_shortage_begins_once_and_is_over_after_some_time_without_one() {
+        let exhaustion = Exhaustion::default();
+        assert!(!exhaustion.is_on() && !exhaustion.is_over());
+        for _ in 0..2 {
+            exhaustion.note();
+            assert!(exhaustion.is_news() && exhaustion.is_on());
+            exhaustion.note();
+            assert!(!exhaustion.is_news() && exhaustion.is_on());
+            assert!(!exhaustion.is_over(), "the last allocation failed just now");
+            *exhaustion.last.lock().unwrap() = Instant::now().checked_sub(CALM);
+            assert!(exhaustion.is_over() && !exhaustion.is_on() && !exhaustion.is_over());
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn one_acceptor_at_a_time_does_what_may_never_end() {
+        let (service, lines) = service();
+        let mut inner = None;
+        assert!(service.while_another_accepts(&mut || inner = Some(service.while_another_accepts(&mut || unreachable!()))));
+        assert_eq!(inner, Some(false));
+        assert!(service.while_another_accepts(&mut || panic!("this must not end the acceptor")));
+        assert!(service.while_another_accepts(&mut || ()), "the next one may");
+        drop(lines);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn accept_is_tried_again_after_errors_that_may_pass() {
+        const EBADF: i32 = 9;
+        const EMFILE: i32 = 24;
+        const EPERM: i32 = 1;
+        let (service, lines) = service();
+        let (mut client, stalled) = connection(&service, "");
+        admit(&service, stalled);
+        // So that nothing here waits.
+        service.room.close();
+        let mut errors = ErrorsInARow::default();
+        let mut can_go_on = |error: io::Error| service.can_go_on(&error, &mut errors);
+
+        for _ in 0..=MANY_GONE {
+            assert!(can_go_on(ErrorKind::ConnectionAborted.into()));
+        }
+        assert!(!can_go_on(io::Error::from_raw_os_error(EBADF)));
+        assert_eq!(messages(&lines), [""; 0]);
+        for round in 0..2 {
+            for _ in 1..MAX_UNKNOWN_ERRORS {
+                assert!(can_go_on(io::Error::from_raw_os_error(EPERM)));
+            }
+            if round == 0 {
+                assert!(can_go_on(io::Error::from_raw_os_error(EMFILE)), "this one begins the count anew");
+            }
+        }
+        assert!(!can_go_on(io::Error::from_raw_os_error(EPERM)));
+        assert_eq!(messages(&lines), [EXHAUSTED]);
+        // The idle connection was evicted.
+        assert_eq!(service.room.evict_one().0.map(drop), None);
+        let (guest, _place) = service.room.next().unwrap();
+        drop(guest);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn an_acceptor_rests_when_clients_are_gone_again_and_again() {
+        let (service, _lines) = service();
+        for gone in [MANY_GONE, MANY_GONE + 1] {
+            let mut errors = ErrorsInARow { gone, unknown: 0 };
+            let start = Instant::now();
+            assert!(service.can_go_on(&ErrorKind::ConnectionAborted.into(), &mut errors));
+            assert!(start.elapsed() >= BACKOFF, "{gone}");
+            assert_eq!(errors.gone, gone + 1);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn without_a_thread_one_acceptor_answers_and_the_other_says_why_not() {
+        let (service, lines) = service();
+        let no_thread = io::Error::from(ErrorKind::WouldBlock);
+        let (first, connection_of_first) = connection(&service, HEALTH);
+        let (second, connection_of_second) = connection(&service, HEALTH);
+        admit(&service, connection_of_second);
+        assert!(service.while_another_accepts(&mut || service.without_thread(&no_thread)));
+        let refused = answer(second);
+        assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains(&CheckError::NoThread.to_string()), "{refused}");
+        assert_eq!(messages(&lines), [""; 0], "whoever is busy may be logging");
+        assert!(service.exhaustion.is_on() || service.exhaustion.last.lock().unwrap().is_some());
+
+        admit(&service, connection_of_first);
+        service.without_thread(&no_thread);
+        let answered = answer(first);
+        assert!(answered.starts_with("HTTP/1.1 200 "), "{answered}");
+        let messages: Vec<_> = lines.iter().take(2).collect();
+        assert!(messages.iter().any(|line| line.starts_with("short of resources what=start a thread")), "{messages:?}");
+        assert!(messages.contains(&"healthy".into()), "{messages:?}");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn without_a_thread_a_stalled_client_gives_its_own_to_the_next() {
+        let (service, _lines) = service();
+        let (mut stalled, first) = connection(&service, "");
+        admit(&service, first);
+        let (guest, _place) = service.room.next().unwrap();
+        let (_waiting, second) = connection(&service, HEALTH);
+        admit(&service, second);
+        service.without_thread(&ErrorKind::WouldBlock.into());
+        // Its thread reads the end of the stream, and closes it.
+        drop(guest);
+        assert_eq!(stalled.read(&mut [0]).unwrap(), 0);
+        assert!(service.room.next().is_some(), "the next one is still queued");
+        // A thread that takes the guest in time leaves nothing to do.
+        service.without_thread(&ErrorKind::WouldBlock.into());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_shortage_that_is_over_is_logged_with_the_next_connection() {
+        let (service, lines) = service();
+        let accept = || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            client.write_all(b"GET /live HTTP/1.0\r\n\r\n").unwrap();
+            let (stream, peer) = listener.accept().unwrap();
+            service.accepted(stream, peer.ip());
+            messages(&lines)
+        };
+        assert_eq!(accept(), [""; 0]);
+        service.exhausted("accept a connection", &ErrorKind::OutOfMemory.into());
+        assert_eq!(accept(), [EXHAUSTED]);
+        *service.exhaustion.last.lock().unwrap() = Instant::now().checked_sub(CALM);
+        assert_eq!(accept(), ["recovered"]);
+        assert_eq!(accept(), [""; 0]);
+    }
+}

@@ -241,3 +241,190 @@ impl<'a> Patience<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::connector::Functions;
+    use crate::log::Log;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const SHORT: Duration = Duration::from_millis(20);
+    const LIVE: &str = "GET /live HTTP/1.1\r\nHost: a\r\n\r\n";
+    const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    fn validation() -> Arc<Validation> {
+        let validation = Validation::new(&Config::default(), Log(Arc::new(|_| ())));
+        validation.attach(Arc::new(Functions { validate: || Ok(()), ready: || Ok(()) }));
+        Arc::new(validation)
+    }
+
+    /// A client that has sent this, and its connection.
+    fn connection(sent: &str, timeout: Duration) -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(sent.as_bytes()).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        (client, Connection::new(stream, peer.ip(), timeout))
+    }
+
+    /// A room with this connection in it, which is idle.
+    fn in_room(connection: Connection) -> (Arc<WaitingRoom>, Connection, WaitingPlace) {
+        let room = Arc::new(Room::new(2, 2, |_| ()));
+        let (id, network, handle) = (room.arrival().0, connection.network(), connection.idle_handle());
+        assert!(room.admit(connection, id, network, handle).unwrap().start_thread);
+        let (connection, place) = room.next().unwrap();
+        (room, connection, place)
+    }
+
+    /// What the client gets, once the server has closed the connection. A place has a handle of it too.
+    fn answer<T>(mut client: TcpStream, connection: T) -> String {
+        drop(connection);
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn an_answer_that_does_not_fit_is_sent_by_the_thread_that_may_wait() {
+        let (mut client, mut connection) = connection("", LONG);
+        deadline::read_briefly(&connection.stream, &mut [0], Instant::now()).unwrap_err();
+        let whole: Vec<u8> = (0..16_000_000_u32).map(|number| (number % 251) as u8).collect();
+        connection.answer_with(whole.clone());
+        let validation = validation();
+        let soon = Patience::Brief(Instant::now());
+        assert_eq!(connection.serve(&validation, soon), Err(Unfinished::MustWait));
+        assert!(connection.unsent.len() < whole.len(), "some of it fits");
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            client.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let (_room, mut connection, place) = in_room(connection);
+        assert_eq!(connection.serve(&validation, Patience::InRoom(&place)), Ok(()));
+        drop((connection, place));
+        assert!(reader.join().unwrap().unwrap() == whole);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_client_that_is_too_slow_is_told_so_unless_the_server_ends_or_it_has_sent_nothing() {
+        for (sent, closing, expected) in [("GET", false, "HTTP/1.1 408 "), ("GET", true, ""), ("", false, ""), ("", true, "")] {
+            let (client, connection) = connection(sent, SHORT);
+            let (room, mut connection, place) = in_room(connection);
+            if closing {
+                room.close();
+            }
+            let served = connection.serve(&validation(), Patience::InRoom(&place));
+            assert_eq!(served, if expected.is_empty() { Err(Unfinished::Closed) } else { Ok(()) });
+            let text = answer(client, (connection, place));
+            assert!(text.starts_with(expected) && text.is_empty() == expected.is_empty(), "{sent} {closing}: {text}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn at_shutdown_a_client_has_only_a_moment() {
+        let (client, connection) = connection("GET", LONG);
+        let (room, mut connection, place) = in_room(connection);
+        room.close();
+        assert_eq!(connection.serve(&validation(), Patience::InRoom(&place)), Err(Unfinished::Closed));
+        assert_eq!(answer(client, (connection, place)), "");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn half_a_head_is_a_bad_request_unless_the_connection_was_evicted() {
+        for (evicted, expected) in [(false, "HTTP/1.1 400 "), (true, "")] {
+            let (client, connection) = connection("GET", LONG);
+            let (room, mut connection, place) = in_room(connection);
+            if evicted {
+                room.evict_one().0.unwrap().shutdown(Shutdown::Read).unwrap();
+                assert!(place.is_evicted());
+            } else {
+                client.shutdown(Shutdown::Write).unwrap();
+            }
+            let served = connection.serve(&validation(), Patience::InRoom(&place));
+            assert_eq!(served, if evicted { Err(Unfinished::Closed) } else { Ok(()) });
+            let text = answer(client, (connection, place));
+            assert!(text.starts_with(expected) && text.is_empty() == expected.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn a_request_that_has_arrived_is_answered_after_an_eviction() {
+        let (client, connection) = connection(LIVE, LONG);
+        let (room, mut connection, place) = in_room(connection);
+        room.evict_one().0.unwrap().shutdown(Shutdown::Read).unwrap();
+        assert_eq!(connection.serve(&validation(), Patience::InRoom(&place)), Ok(()));
+        assert!(answer(client, (connection, place)).starts_with("HTTP/1.1 200 "));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn only_a_connection_that_waits_for_its_client_can_be_evicted() {
+        let validation = validation();
+        let soon = || Patience::Brief(Instant::now() + LONG);
+        let (_client, mut connection) = connection("", LONG);
+        assert!(connection.idle_handle().is_some(), "its head has not arrived");
+        assert_eq!(connection.network(), Network::Loopback);
+        connection.head = HEALTH.as_bytes().to_vec();
+        assert_eq!(connection.serve(&validation, soon()), Err(Unfinished::MustWait));
+        assert!(connection.idle_handle().is_none(), "it waits for the connector");
+        connection.answer_with(Vec::new());
+        assert!(connection.idle_handle().is_some(), "its answer is ready");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn only_a_whole_request_without_an_answer_is_refused_to_wait() {
+        let validation = validation();
+        for (head, answered, expected) in
+            [("GET", false, ""), (HEALTH, false, "HTTP/1.1 503 "), (HEALTH, true, ""), ("x\r\n", false, "")]
+        {
+            let (client, mut connection) = connection("", LONG);
+            connection.head = head.as_bytes().to_vec();
+            connection.answered = answered;
+            connection.refuse_to_wait(&validation, &CheckError::Busy);
+            let text = answer(client, connection);
+            assert!(text.starts_with(expected) && text.is_empty() == expected.is_empty(), "{head}: {text}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn without_a_thread_an_acceptor_waits_for_the_connector_but_not_long_for_the_client() {
+        let validation = validation();
+        let on_acceptor = Patience::OnAcceptor(SHORT);
+        for (sent, expected) in [("", ""), ("GET", "HTTP/1.1 408 "), (HEALTH, "HTTP/1.1 200 ")] {
+            let (client, mut connection) = connection(sent, LONG);
+            let served = connection.serve(&validation, on_acceptor);
+            assert_eq!(served, if sent.is_empty() { Err(Unfinished::Closed) } else { Ok(()) });
+            let text = answer(client, connection);
+            assert!(text.starts_with(expected) && text.is_empty() == expected.is_empty(), "{sent}: {text}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn what_a_client_sends_beside_its_head_is_read_before_the_close() {
+        let validation = validation();
+        let more =
+            ["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", &[LIVE, "x"].concat(), "x\r\n", "GET"].map(str::to_owned);
+        for (sent, lingers) in more.iter().map(|sent| (&**sent, true)).chain([(LIVE, false), (HEALTH, false)]) {
+            let (client, connection) = connection(sent, SHORT);
+            let (_room, mut connection, place) = in_room(connection);
+            assert_eq!(connection.serve(&validation, Patience::InRoom(&place)), Ok(()), "{sent}");
+            assert_eq!(connection.more_to_come, lingers, "{sent}");
+            // So the client gets its answer, and no reset.
+            assert!(answer(client, (connection, place)).starts_with("HTTP/1.1 "), "{sent}");
+        }
+        let (_client, mut connection) = connection("x\r\n", LONG);
+        let soon = Patience::Brief(Instant::now() + LONG);
+        assert_eq!(connection.serve(&validation, soon), Err(Unfinished::MustWait), "an acceptor does not wait for that");
+    }
+}

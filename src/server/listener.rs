@@ -53,8 +53,11 @@ impl Listeners {
     /// Listens on `address`. An unspecified address means all addresses of both IP families, or of IPv4
     /// where there is no IPv6.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Listeners> {
-        let sockets =
-            if address.ip().is_unspecified() { bind_all(address.port())? } else { vec![TcpListener::bind(canonical(address))?] };
+        let sockets = if address.ip().is_unspecified() {
+            bind_all(address.port(), TcpListener::bind, port_if_v6_only)?
+        } else {
+            vec![TcpListener::bind(canonical(address))?]
+        };
         let address = sockets.first().ok_or(ErrorKind::AddrNotAvailable)?.local_addr()?;
         #[cfg(unix)]
         sockets.iter().for_each(|socket| sys::tune_listener(socket, BACKLOG, CAN_SHUT_DOWN));
@@ -84,24 +87,27 @@ fn handle(socket: &TcpListener) -> io::Result<TcpStream> {
     Ok(TcpStream::from(std::os::fd::OwnedFd::from(socket.try_clone()?)))
 }
 
-/// One socket for both IP families where the system allows that, otherwise one for each family.
-fn bind_all(port: u16) -> io::Result<Vec<TcpListener>> {
+/// One socket for both IP families where the system allows that, otherwise one for each family. `v6_only` returns the
+/// port of an IPv6 socket that takes no IPv4 connections.
+fn bind_all<S>(
+    port: u16,
+    bind: impl Fn(SocketAddr) -> io::Result<S>,
+    v6_only: impl Fn(&S) -> io::Result<Option<u16>>,
+) -> io::Result<Vec<S>> {
     const TRIES: usize = 16;
-    let v4 = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    let v4 = |port| bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     let mut tries = 0;
     loop {
         tries += 1;
-        let both = match TcpListener::bind(v6) {
+        let both = match bind(v6) {
             Ok(both) => both,
             // Another program may have the port only in IPv6, and binding IPv4 would succeed.
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
             Err(_) => return Ok(vec![v4(port)?]),
         };
-        if !is_v6_only(&both) {
-            return Ok(vec![both]);
-        }
-        match v4(both.local_addr()?.port()) {
+        let Some(same_port) = v6_only(&both)? else { return Ok(vec![both]) };
+        match v4(same_port) {
             Ok(other) => return Ok(vec![both, other]),
             // Port 0 means any port, so try another one.
             Err(error) if error.kind() == ErrorKind::AddrInUse && port == 0 && tries < TRIES => {}
@@ -110,11 +116,10 @@ fn bind_all(port: u16) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-/// Whether the socket takes no IPv4 connections. Std deprecates the option because it cannot be set on a
-/// bound socket, but reading it works.
+/// Std deprecates the option `only_v6` because it cannot be set on a bound socket, but reading it works.
 #[allow(deprecated)]
-fn is_v6_only(socket: &TcpListener) -> bool {
-    socket.only_v6().unwrap_or(true)
+fn port_if_v6_only(socket: &TcpListener) -> io::Result<Option<u16>> {
+    if socket.only_v6().unwrap_or(true) { socket.local_addr().map(|address| Some(address.port())) } else { Ok(None) }
 }
 
 impl Stopper {
@@ -194,6 +199,22 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn each_socket_is_connected_to_by_a_poke() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let listeners = listeners(address);
+            let stopper = listeners.stopper().unwrap();
+            assert_eq!(stopper.addresses, [listeners.address]);
+            let socket = Arc::clone(&listeners.sockets[0]);
+            let accepting = thread::spawn(move || socket.accept().unwrap().1);
+            while !accepting.is_finished() {
+                stopper.poke(CONNECT_TIMEOUT);
+            }
+            assert!(accepting.join().unwrap().ip().to_canonical().is_loopback());
+        }
+    }
+
+    #[test]
     #[cfg(not(all(target_os = "linux", not(baton_portable_shutdown))))]
     #[cfg_attr(miri, ignore = "sockets")]
     fn a_poke_ends_one_accept_and_the_last_acceptor_closes_the_socket() {
@@ -241,6 +262,45 @@ mod tests {
     }
 
     #[test]
+    fn each_ip_family_has_a_socket_where_one_does_not_take_both() {
+        use ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+        type Outcome = Result<(), ErrorKind>;
+        const TAKEN: Outcome = Err(AddrInUse);
+        let sixteen_times = [Ok(()), TAKEN].repeat(16);
+        let seventeen_times = [&[Ok(()), TAKEN].repeat(15)[..], &[Ok(()), Ok(())]].concat();
+        // The port, whether IPv6 sockets take IPv4 as well, what each bind returns, and how many sockets there are.
+        type Row<'a> = (u16, bool, &'a [Outcome], Result<usize, ErrorKind>);
+        let rows: [Row<'_>; 10] = [
+            (80, true, &[Ok(())], Ok(1)),
+            (80, false, &[Ok(()), Ok(())], Ok(2)),
+            (80, true, &[TAKEN], Err(AddrInUse)),
+            (80, true, &[Err(AddrNotAvailable), Ok(())], Ok(1)),
+            (80, true, &[Err(AddrNotAvailable), TAKEN], Err(AddrInUse)),
+            (80, false, &[Ok(()), TAKEN], Err(AddrInUse)),
+            (0, false, &[Ok(()), TAKEN, Ok(()), Ok(())], Ok(2)),
+            (0, false, &[Ok(()), Err(PermissionDenied)], Err(PermissionDenied)),
+            (0, false, &seventeen_times, Ok(2)),
+            (0, false, &sixteen_times, Err(AddrInUse)),
+        ];
+        for (port, takes_both, results, expected) in rows {
+            let bound = std::cell::RefCell::new(Vec::new());
+            let bind = |address: SocketAddr| {
+                bound.borrow_mut().push(address);
+                results[bound.borrow().len() - 1].map(|()| address).map_err(io::Error::from)
+            };
+            let sockets = bind_all(port, bind, |_| Ok((!takes_both).then_some(8000)));
+            assert_eq!(sockets.map(|sockets| sockets.len()).map_err(|error| error.kind()), expected, "{results:?}");
+            let bound = bound.into_inner();
+            assert_eq!(bound.len(), results.len(), "{results:?}");
+            let same_port = if takes_both { port } else { 8000 };
+            for address in bound {
+                let expected = if address.is_ipv6() { port } else { same_port };
+                assert!(address.ip().is_unspecified() && address.port() == expected, "{address}");
+            }
+        }
+    }
+
+    #[test]
     fn errors_of_accept_are_classified() {
         #[cfg(unix)]
         const NUMBERS: [(i32, Meaning); 3] = [(1, Meaning::Unknown), (22, Meaning::Failed), (24, Meaning::Exhausted)];
@@ -248,6 +308,16 @@ mod tests {
         const NUMBERS: [(i32, Meaning); 3] = [(10013, Meaning::Unknown), (10022, Meaning::Failed), (10024, Meaning::Exhausted)];
         for (error, meaning) in [
             (io::Error::from(ErrorKind::ConnectionAborted), Meaning::Gone),
+            (io::Error::from(ErrorKind::ConnectionReset), Meaning::Gone),
+            (io::Error::from(ErrorKind::HostUnreachable), Meaning::Gone),
+            (io::Error::from(ErrorKind::NetworkUnreachable), Meaning::Gone),
+            (io::Error::from(ErrorKind::NetworkDown), Meaning::Gone),
+            #[cfg(unix)]
+            (io::Error::from_raw_os_error(9), Meaning::Failed),
+            #[cfg(unix)]
+            (io::Error::from_raw_os_error(23), Meaning::Exhausted),
+            #[cfg(target_os = "linux")]
+            (io::Error::from_raw_os_error(105), Meaning::Exhausted),
             (io::Error::from(ErrorKind::Interrupted), Meaning::Gone),
             (io::Error::from(ErrorKind::WouldBlock), Meaning::Gone),
             (io::Error::from(ErrorKind::InvalidInput), Meaning::Gone),

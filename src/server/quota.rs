@@ -21,6 +21,12 @@ impl Quota {
         let permit = Permit(self);
         (self.inside.fetch_add(1, Ordering::Relaxed) < self.most).then_some(permit)
     }
+
+    /// How many have a permit.
+    #[cfg(test)]
+    pub(crate) fn inside(&self) -> usize {
+        self.inside.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Permit<'_> {

@@ -214,4 +214,92 @@ mod tests {
             assert_eq!(text(|out| body(out, endpoint, UNIX_EPOCH, failure)), format!("{expected}\n"));
         }
     }
+
+    const HERE: &str = "127.0.0.1";
+    const ELSEWHERE: &str = "192.0.2.1";
+
+    struct Boom;
+
+    impl crate::connector::Connector for Boom {
+        fn validate(&self) -> Result<(), crate::connector::BoxError> {
+            Err("boom".into())
+        }
+    }
+
+    fn question(request: &str) -> Question {
+        crate::http::request::parse(request.as_bytes()).unwrap().unwrap().into()
+    }
+
+    /// An answer's status line and body, and whether it lists the methods.
+    fn parts(answer: Vec<u8>) -> (String, String, bool) {
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.lines().next().unwrap().strip_prefix("HTTP/1.1 ").unwrap();
+        (status.to_owned(), body.to_owned(), head.contains("\r\nAllow: "))
+    }
+
+    #[test]
+    fn a_question_is_answered_refused_or_takes_a_wait() {
+        let validation = Arc::new(Validation::new(&crate::config::Config::default(), crate::log::Log(Arc::new(|_| ()))));
+        validation.attach(Arc::new(Boom));
+        let boom = "connector validation failed\",\"validation_error\":\"boom\"";
+        // Method, target and the field after Host; the peer; whether it takes a wait; status, a part of the body, Allow.
+        for (line, field, peer, waits, status, part, allow) in [
+            ("GET /live", "", HERE, false, "200 OK", "alive", false),
+            ("HEAD /live", "", HERE, false, "200 OK", "", false),
+            ("OPTIONS /live", "", HERE, false, "200 OK", "alive", true),
+            ("OPTIONS *", "", HERE, false, "200 OK", "alive", true),
+            ("GET /ready", "", HERE, true, "200 OK", "ready", false),
+            ("GET /health", "", HERE, true, "503 Service Unavailable", boom, false),
+            ("HEAD /health", "", HERE, true, "503 Service Unavailable", "", false),
+            ("GET /health", "Forwarded: for=_x\r\n", HERE, true, "503 Service Unavailable", "failed\"}", false),
+            ("GET /health", "", ELSEWHERE, true, "503 Service Unavailable", "failed\"}", false),
+            ("GET http://a/health", "", HERE, true, "503 Service Unavailable", "failed\"}", false),
+            ("POST /health", "", HERE, false, "405 Method Not Allowed", "{\"error\":\"405 Method Not Allowed\"}\n", true),
+            ("GET /x", "", HERE, false, "404 Not Found", "\",\"endpoints\":\"/health, /ready, /live\"}\n", false),
+            ("HEAD /x", "", HERE, false, "404 Not Found", "", false),
+        ] {
+            let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{field}\r\n");
+            let (question, peer) = (question(&request), peer.parse().unwrap());
+            let expected = known(&validation, &question, peer);
+            let (answer, body, lists_methods) = parts(ask(&validation, &question, peer));
+            assert_eq!((&*answer, lists_methods), (status, allow), "{line}");
+            assert!(body.contains(part) && body.is_empty() == part.is_empty(), "{line}: {body}");
+            // After the first verdict, `/health` takes no wait any more.
+            let is_first = line == "GET /health" && field.is_empty() && peer.is_loopback();
+            assert_eq!(expected.is_none(), waits && (is_first || line == "GET /ready"), "{line}");
+            if let Some(known) = expected {
+                assert_eq!(parts(known), (answer, body, lists_methods), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_asking_only_what_is_known_is_answered() {
+        let validation = Validation::new(&crate::config::Config::default(), crate::log::Log(Arc::new(|_| ())));
+        let answer = |line: &str, peer: &str| {
+            let question = question(&format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            parts(without_asking(&validation, &question, peer.parse().unwrap(), &CheckError::Busy))
+        };
+        assert!(answer("GET /health", HERE).1.contains("failed to get connector client\"}"));
+        validation.attach(Arc::new(Boom));
+        assert_eq!(answer("GET /live", HERE).0, "200 OK");
+        assert_eq!(answer("GET /x", HERE).0, "404 Not Found");
+        for (path, text) in [("GET /health", "\"validation_error\":\"too many"), ("GET /ready", "\"readiness_error\":\"too many")] {
+            // This is no text of the connector's own, so it is no secret.
+            for peer in [HERE, ELSEWHERE] {
+                let (status, body, _) = answer(path, peer);
+                assert!(status.starts_with("503 ") && body.contains(text), "{body}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for number in [0, 9, 10, 11, 99, 100, 109, 1_234_567_890] {
+            let mut out = Vec::new();
+            push_number(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+    }
 }

@@ -558,4 +558,32 @@ mod tests {
         assert_eq!(TOLD.load(std::sync::atomic::Ordering::Relaxed), 2, "the thread of another one is for the guest in the queue");
         assert_eq!(room.lock().slots.evicting(), 1);
     }
+
+    #[test]
+    fn drain_waits_for_idle_guests_and_then_for_active_ones() {
+        let room = room(2);
+        let place = serve(&room, 1);
+        room.close();
+        (0..2).for_each(|_| room.acceptor_left());
+        assert!(takes_its_time(|timeout| assert_eq!(room.evict_idle_by(Instant::now() + timeout), [1])));
+        assert!(takes_its_time(|timeout| room.wait_until_empty(Instant::now() + timeout)), "the evicted guest is still there");
+        drop(place);
+        assert!(takes_its_time(|timeout| room.wait_until_empty(Instant::now() + timeout)), "its thread is still there");
+        assert!(room.next().is_none());
+        room.wait_until_empty(Instant::now() + Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_guest_with_a_request_evicts_another_only_if_it_was_evicted_for_one_in_the_queue() {
+        fn nobody(name: &u32) {
+            panic!("{name} was told to go");
+        }
+        let room = Arc::new(Room::new(2, 2, nobody));
+        let places: Vec<_> = (1..3).map(|name| serve(&room, name)).collect();
+        assert_eq!(room.evict_one().0, Some(1));
+        places[0].stays_active();
+        assert_eq!(admit(&room, 3).evicted, Some(2));
+        places[0].stays_active();
+        assert_eq!(room.lock().queue.len(), 1);
+    }
 }

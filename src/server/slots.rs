@@ -261,4 +261,14 @@ mod tests {
             assert_ne!(of(one), of(other), "{one} {other}");
         }
     }
+
+    #[test]
+    fn a_request_that_arrives_takes_an_eviction_back() {
+        let mut slots = full_of(&[Network::Loopback; 2]);
+        assert!(!slots.stays(2), "it was not evicted");
+        assert_eq!(slots.idle(), 1);
+        assert_eq!(slots.evict(), Some(0));
+        assert!(slots.stays(1) && !slots.stays(1));
+        assert_eq!((slots.evicting(), slots.idle()), (0, 0));
+    }
 }

@@ -138,4 +138,30 @@ mod tests {
         let not_ready = |size: usize| Event::NotReady { reason: "" }.to_string().len() + size;
         assert_eq!(events.iter().collect::<Vec<_>>(), [ready, not_ready(100_000), ready, not_ready(50_000), ready]);
     }
+
+    /// The lengths of what is logged when these changes are queued before any is logged.
+    fn logged_of(failures: &[Option<String>]) -> Vec<usize> {
+        let (logged, events) = mpsc::channel();
+        let logged = Mutex::new(logged);
+        let log = Log(Arc::new(move |event: &Event<'_>| logged.lock().unwrap().send(event.to_string().len()).unwrap()));
+        let transitions = Transitions::new(log);
+        for failure in failures {
+            transitions.queue(Check::Health, failure.clone());
+        }
+        transitions.emit();
+        assert_eq!(transitions.lock().queued_bytes, 0, "all room is free again");
+        drop(transitions);
+        events.iter().collect()
+    }
+
+    #[test]
+    fn as_much_is_queued_as_there_is_room_for_and_always_the_last_change() {
+        let unhealthy = |size: usize| Event::Unhealthy { reason: "" }.to_string().len() + size;
+        let healthy = Event::Healthy.to_string().len();
+        let room = MAX_QUEUED_BYTES - 2 * size_of::<Change>();
+        assert_eq!(logged_of(&[Some("x".repeat(room)), None]), [unhealthy(room), healthy]);
+        assert_eq!(logged_of(&[Some("x".repeat(room + 1)), None]), [healthy]);
+        assert_eq!(logged_of(&[None, Some("x".repeat(2 * MAX_QUEUED_BYTES))]), [unhealthy(2 * MAX_QUEUED_BYTES)]);
+        assert_eq!(logged_of(&[Some("a".into()), None, Some("b".into())]), [unhealthy(1), healthy, unhealthy(1)]);
+    }
 }

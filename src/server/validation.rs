@@ -378,6 +378,315 @@ fn drop_reference(connector: Arc<dyn Connector>) {
 mod tests {
     use super::*;
     use crate::connector::Functions;
+    use std::sync::Weak;
+    use std::sync::mpsc;
+
+    const AGES: Duration = Duration::from_secs(3600);
+
+    /// A connector that answers with these texts. An empty one means success.
+    struct Says(&'static str, &'static str);
+
+    impl Connector for Says {
+        fn validate(&self) -> Result<(), BoxError> {
+            says(self.0)
+        }
+
+        fn ready(&self) -> Result<(), BoxError> {
+            says(self.1)
+        }
+    }
+
+    fn says(text: &str) -> Result<(), BoxError> {
+        if text.is_empty() { Ok(()) } else { Err(text.into()) }
+    }
+
+    /// Checks without a connector, and the lines they log. No timeout is short.
+    fn validation(change: impl FnOnce(&mut Config)) -> (Arc<Validation>, mpsc::Receiver<String>) {
+        let (logged, lines) = mpsc::channel();
+        let logged = std::sync::Mutex::new(logged);
+        let mut config = Config::default();
+        (config.validate_timeout, config.validate_ttl) = (AGES, AGES);
+        config.on_event = Arc::new(move |event| drop(logged.lock().unwrap().send(event.to_string())));
+        change(&mut config);
+        let log = Log(Arc::clone(&config.on_event));
+        (Arc::new(Validation::new(&config, log)), lines)
+    }
+
+    /// The lines logged so far. Waits for `count` of them, since the thread that asks the connector logs too.
+    fn logged(validation: &Validation, lines: &mpsc::Receiver<String>, count: usize) -> Vec<String> {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        validation.log_changes();
+        (0..count).map(|_| lines.recv_timeout(PATIENCE).unwrap()).chain(lines.try_iter()).collect()
+    }
+
+    fn text(verdict: Verdict) -> String {
+        verdict.map_or_else(|error| error.to_string(), |()| "ok".into())
+    }
+
+    fn known(validation: &Validation, endpoint: Endpoint, wait: Option<Duration>) -> Option<String> {
+        validation.known(endpoint, wait).map(text)
+    }
+
+    /// Puts a run in flight that began so long ago.
+    fn run_for(validation: &Validation, age: Duration) -> Run {
+        let run = Run { number: 1, started: Instant::now().checked_sub(age).unwrap(), overdue_logged: false };
+        validation.lock().in_flight = Some(run);
+        run
+    }
+
+    #[test]
+    fn a_client_is_answered_half_a_second_before_its_wait_is_over_or_after_three_quarters_of_a_short_one() {
+        let (validation, _) = validation(|config| config.validate_timeout = Duration::from_secs(30));
+        for (wait, patience) in [
+            (None, 30_000),
+            (Some(0), 0),
+            (Some(1), 750),
+            (Some(2), 1500),
+            (Some(3), 2500),
+            (Some(5), 4500),
+            (Some(30), 29_500),
+            (Some(60), 30_000),
+            (Some(u64::from(u32::MAX)), 30_000),
+        ] {
+            assert_eq!(validation.patience(wait.map(Duration::from_secs)), Duration::from_millis(patience), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_connector_only_live_succeeds() {
+        let (validation, _) = validation(|_| {});
+        let missing = CheckError::NoConnector.to_string();
+        for (endpoint, answer) in [(Endpoint::Live, "ok"), (Endpoint::Ready, &*missing), (Endpoint::Health, &*missing)] {
+            assert_eq!(known(&validation, endpoint, None).as_deref(), Some(answer));
+            assert_eq!(text(validation.ask(endpoint, None)), answer);
+        }
+    }
+
+    #[test]
+    fn a_draining_server_is_not_ready_and_else_as_healthy_as_before() {
+        let (validation, _) = validation(|_| {});
+        validation.attach(Arc::new(Says("", "")));
+        assert_eq!(known(&validation, Endpoint::Ready, None), None);
+        assert_eq!(text(validation.ask(Endpoint::Ready, None)), "ok");
+        validation.start_draining();
+        let draining = CheckError::Draining.to_string();
+        assert_eq!(known(&validation, Endpoint::Ready, None).as_ref(), Some(&draining));
+        assert_eq!(text(validation.ask(Endpoint::Ready, None)), draining);
+        assert_eq!(known(&validation, Endpoint::Health, None), None);
+        assert_eq!(text(validation.ask(Endpoint::Health, None)), "ok");
+        assert_eq!(text(validation.ask(Endpoint::Live, None)), "ok");
+    }
+
+    #[test]
+    fn a_verdict_is_reused_until_its_time_is_over() {
+        let (validation, _) = validation(|config| config.validate_ttl = Duration::from_secs(1));
+        let at = Instant::now();
+        let mut state = validation.lock();
+        state.finished = Some(Finished { run: 1, at, verdict: Ok(()) });
+        assert!(validation.fresh(&state, at).is_some());
+        assert!(validation.fresh(&state, at + Duration::from_nanos(999_999_999)).is_some());
+        assert!(validation.fresh(&state, at + Duration::from_secs(1)).is_none());
+        drop(state);
+        validation.attach(Arc::new(Says("", "")));
+        assert!(validation.fresh(&validation.lock(), at).is_none(), "another connector's verdict");
+    }
+
+    #[test]
+    fn a_verdict_is_known_to_later_clients_and_logged_when_it_changes() {
+        for (says, answer, line) in [("", "ok", "healthy"), ("boom", "boom", "unhealthy reason=boom")] {
+            let (validation, lines) = validation(|_| {});
+            validation.attach(Arc::new(Says(says, "")));
+            for _ in 0..2 {
+                assert_eq!(text(validation.ask(Endpoint::Health, None)), answer);
+                assert_eq!(known(&validation, Endpoint::Health, None).as_deref(), Some(answer));
+            }
+            let state = validation.lock();
+            assert_eq!((state.runs, state.in_flight.is_some()), (1, false), "the second client gets the first one's verdict");
+            drop(state);
+            assert_eq!(logged(&validation, &lines, 1), [line]);
+        }
+        let (validation, _) = validation(|config| config.validate_ttl = Duration::ZERO);
+        validation.attach(Arc::new(Says("", "")));
+        for runs in 1..4 {
+            assert_eq!(text(validation.ask(Endpoint::Health, None)), "ok");
+            let state = validation.lock();
+            assert_eq!((state.runs, state.finished.as_ref().map(|finished| finished.run)), (runs, Some(runs)));
+        }
+    }
+
+    #[test]
+    fn a_client_whose_wait_is_over_is_told_at_once_that_a_run_takes_long() {
+        let (validation, lines) = validation(|config| config.validate_timeout = Duration::from_secs(60));
+        validation.attach(Arc::new(Says("", "")));
+        let wait = Some(Duration::from_secs(4));
+        // Its patience is 3.5 seconds.
+        run_for(&validation, Duration::from_secs(3));
+        assert_eq!(known(&validation, Endpoint::Health, wait), None);
+        run_for(&validation, Duration::from_millis(3500));
+        assert!(known(&validation, Endpoint::Health, wait).unwrap().starts_with(OVERDUE));
+        assert_eq!(known(&validation, Endpoint::Health, None), None, "this one waits longer");
+        let error = text(validation.ask(Endpoint::Health, wait));
+        assert!(error.starts_with(OVERDUE), "{error}");
+        assert_eq!(logged(&validation, &lines, 0), [""; 0], "a client in a hurry says nothing about the connector");
+    }
+
+    #[test]
+    fn a_run_beyond_the_timeout_is_logged_once_before_it_is_known() {
+        const TIMEOUT: Duration = Duration::from_secs(60);
+        let (validation, lines) = validation(|config| config.validate_timeout = TIMEOUT);
+        validation.attach(Arc::new(Says("", "")));
+        run_for(&validation, TIMEOUT);
+        assert_eq!(known(&validation, Endpoint::Health, None), None, "an acceptor must not log");
+        for _ in 0..2 {
+            let error = text(validation.ask(Endpoint::Health, None));
+            assert!(error.starts_with(OVERDUE), "{error}");
+            assert!(known(&validation, Endpoint::Health, None).is_some());
+        }
+        let lines = logged(&validation, &lines, 1);
+        assert!(lines.len() == 1 && lines[0].starts_with(&["unhealthy reason=", OVERDUE].concat()), "{lines:?}");
+    }
+
+    #[test]
+    fn only_the_run_in_flight_is_logged_as_overdue() {
+        let (validation, lines) = validation(|config| config.validate_timeout = Duration::from_secs(60));
+        for (number, seconds, count) in [(2, 60, 0), (1, 59, 0), (1, 60, 1), (1, 61, 0)] {
+            if seconds < 61 {
+                run_for(&validation, Duration::from_secs(60));
+            }
+            let error = validation.overdue(validation.lock(), number, Duration::from_secs(seconds));
+            assert_eq!(error.to_string(), format!("{OVERDUE} after {seconds}000 ms"));
+
+            assert_eq!(logged(&validation, &lines, count).len(), count, "{number} {seconds}");
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_with_a_verdict_another_connector_the_shutdown_or_the_deadline() {
+        let (validation, _) = validation(|_| {});
+        let now = Instant::now();
+        let (past, future) = (now.checked_sub(Duration::from_millis(1)).unwrap(), now + AGES);
+        let run = run_for(&validation, Duration::ZERO);
+        let wait = |generation, deadline| validation.wait_for(run, generation, deadline).map(text);
+        assert!(wait(0, past).unwrap().starts_with(OVERDUE));
+        assert!(wait(0, now).unwrap().starts_with(OVERDUE));
+        validation.give_up_at(future + AGES);
+        assert!(wait(0, past).unwrap().starts_with(OVERDUE), "the earlier one counts");
+        validation.give_up_at(past);
+        assert_eq!(wait(0, future), Some(CheckError::Draining.to_string()));
+        for (finished, verdict) in [(0, "the connector is shutting down"), (1, "ok"), (2, "ok")] {
+            validation.lock().finished = Some(Finished { run: finished, at: now, verdict: Ok(()) });
+            assert_eq!(wait(0, future).as_deref(), Some(verdict), "run {finished}");
+        }
+        assert_eq!(wait(1, future), None);
+        validation.attach(Arc::new(Says("", "")));
+        assert_eq!(wait(0, future), None);
+        validation.attach(Arc::new(Says("", "")));
+        assert_eq!(wait(1, future), None);
+    }
+
+    #[test]
+    fn a_waiting_client_wakes_up_at_shutdown() {
+        let (validation, _) = validation(|_| {});
+        validation.attach(Arc::new(Says("", "")));
+        run_for(&validation, Duration::ZERO);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| text(validation.ask(Endpoint::Health, None)));
+            while validation.waiting.inside() == 0 {
+                std::thread::yield_now();
+            }
+            validation.give_up_at(Instant::now());
+            assert_eq!(client.join().unwrap(), CheckError::Draining.to_string());
+        });
+    }
+
+    #[test]
+    fn a_late_verdict_of_a_replaced_connector_is_discarded() {
+        let (validation, lines) = validation(|_| {});
+        validation.attach(Arc::new(Says("second", "")));
+        run_for(&validation, Duration::ZERO);
+        validation.run(2, Arc::new(Says("first", "")));
+        let state = validation.lock();
+        assert!(state.finished.is_none() && state.in_flight.is_some());
+        drop(state);
+        assert_eq!(logged(&validation, &lines, 0), [""; 0]);
+        validation.run(1, Arc::new(Says("second", "")));
+        assert_eq!(known(&validation, Endpoint::Health, None).as_deref(), Some("second"));
+        assert_eq!(logged(&validation, &lines, 1), ["unhealthy reason=second"]);
+    }
+
+    /// Replaces itself while it is asked whether it is ready.
+    struct Replaced(Weak<Validation>);
+
+    impl Connector for Replaced {
+        fn validate(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn ready(&self) -> Result<(), BoxError> {
+            self.0.upgrade().unwrap().attach(Arc::new(Says("", "second")));
+            Err("first".into())
+        }
+    }
+
+    #[test]
+    fn readiness_is_logged_only_for_the_connector_that_is_attached() {
+        let (validation, lines) = validation(|_| {});
+        validation.attach(Arc::new(Replaced(Arc::downgrade(&validation))));
+        assert_eq!(text(validation.ask(Endpoint::Ready, None)), "first");
+        assert_eq!(logged(&validation, &lines, 0), [""; 0]);
+        assert_eq!(text(validation.ask(Endpoint::Ready, None)), "second");
+        assert_eq!(logged(&validation, &lines, 1), ["not ready reason=second"]);
+    }
+
+    #[test]
+    fn half_of_the_connections_may_wait_for_validate_and_a_quarter_for_ready() {
+        for (connections, waiting, in_ready) in [(2, 1, 1), (3, 1, 1), (4, 2, 1), (64, 32, 16)] {
+            let (validation, _) = validation(|config| config.max_connections = connections);
+            validation.attach(Arc::new(Says("", "")));
+            for (quota, most, endpoint) in
+                [(&validation.waiting, waiting, Endpoint::Health), (&validation.in_ready, in_ready, Endpoint::Ready)]
+            {
+                let permits: Vec<_> = (0..most).map(|_| quota.enter().unwrap()).collect();
+                assert!(quota.enter().is_none() && quota.enter().is_none(), "{connections}");
+                assert_eq!(text(validation.ask(endpoint, None)), CheckError::Busy.to_string(), "{connections}");
+                let debug = format!("{validation:?}");
+                assert!(debug.contains(&format!("Quota {{ most: {most}, inside: {most} }}")), "{debug}");
+                drop(permits);
+                assert_eq!(text(validation.ask(endpoint, None)), "ok", "{connections}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_gets_the_start_of_a_long_error_and_the_log_all_of_it() {
+        let long = "x".repeat(MAX_ERROR_TEXT + 1);
+        let (verdict, whole) = verdict_of(Err(long.clone()));
+        assert_eq!(text(verdict), [&long[..MAX_ERROR_TEXT - 3], "..."].concat());
+        assert_eq!(whole, Some(long));
+        let (verdict, whole) = verdict_of(Ok(()));
+        assert_eq!((text(verdict), whole), ("ok".into(), None));
+    }
+
+    struct PanicsAtItsEnd;
+
+    impl Connector for PanicsAtItsEnd {
+        fn validate(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    impl Drop for PanicsAtItsEnd {
+        fn drop(&mut self) {
+            panic!("in the destructor");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error_but_not_in_the_destructor() {
+        assert_eq!(call("ready", Arc::new(PanicsAtItsEnd), |_| panic!("boom")), Err("ready panicked: boom".into()));
+        assert_eq!(call("ready", Arc::new(PanicsAtItsEnd), |connector| connector.ready()), Ok(()));
+        assert_eq!(call("ready", Arc::new(Says("", "inner")), |connector| connector.ready()), Err("inner".into()));
+    }
 
     #[test]
     fn a_server_that_drains_cannot_be_made_ready_again() {
@@ -385,11 +694,28 @@ mod tests {
         validation.attach(Arc::new(Functions { validate: || Ok(()), ready: || Ok(()) }));
         assert!(validation.known(Endpoint::Ready, None).is_none(), "the connector is asked");
         validation.refuse_ready(true);
+        assert!(validation.known(Endpoint::Ready, None).is_some_and(|verdict| verdict.is_err()), "it is not asked");
+        validation.refuse_ready(false);
+        assert!(validation.known(Endpoint::Ready, None).is_none(), "it is asked again");
         validation.start_draining();
         for refused in [false, true, false] {
             validation.refuse_ready(refused);
             assert!(matches!(validation.known(Endpoint::Ready, None), Some(Err(CheckError::Draining))), "{refused}");
             assert!(matches!(validation.ready(), Err(CheckError::Draining)), "{refused}");
+        }
+    }
+
+    #[test]
+    fn only_a_text_that_is_too_long_loses_its_times() {
+        const TIMES: &str = " (times: api 3 ms)";
+        let long = |length: usize| ["x".repeat(length - TIMES.len()), TIMES.into()].concat();
+        for (error, expected) in [
+            (["api: boom", TIMES].concat(), ["api: boom", TIMES].concat()),
+            (long(MAX_ERROR_TEXT), long(MAX_ERROR_TEXT)),
+            (long(MAX_ERROR_TEXT + 1), "x".repeat(MAX_ERROR_TEXT + 1 - TIMES.len())),
+        ] {
+            let (verdict, whole) = verdict_of(Err(error.clone()));
+            assert_eq!((text(verdict), whole), (expected, Some(error)));
         }
     }
 }

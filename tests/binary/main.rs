@@ -21,3 +21,5 @@ mod usage;
 mod life;
 #[cfg(unix)]
 mod sync;
+#[cfg(target_os = "linux")]
+mod terminal;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 
 use crate::daemon::Daemon;
-use crate::program::{program, until};
+use crate::program::{program, run, until};
 use crate::source::{GROUP, PASSWD, Source};
 
 #[test]
@@ -16,6 +16,13 @@ fn what_is_there_is_counted_when_it_connects() {
         (line.at("level"), line.at("users"), line.at("groups"), line.at("memberships")),
         (Some("info"), Some("2"), Some("3"), Some("3"))
     );
+}
+
+#[test]
+fn a_directory_is_no_source() {
+    let outcome = run(&mut program(["--passwd=/", "--log-format=text"]));
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("baton-passwd: cannot connect: /: Is a directory "), "{outcome:?}");
 }
 
 #[test]

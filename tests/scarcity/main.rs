@@ -39,6 +39,10 @@ const SHORT: &str = "short of resources";
 
 /// The daemon on a free port. `limiter` sets its own limits and then executes the daemon.
 fn limited(limiter: &[&str]) -> Daemon {
+    Daemon::start(&mut starting(limiter)).connected()
+}
+
+fn starting(limiter: &[&str]) -> Command {
     let program = program::program(["--health-check", "--health-check-port=0"]);
     let mut command = Command::new(limiter[0]);
     command.args(&limiter[1..]).arg(program.get_program()).args(program.get_args());
@@ -49,7 +53,7 @@ fn limited(limiter: &[&str]) -> Daemon {
         };
     }
     command.stdin(process::Stdio::null()).stdout(process::Stdio::piped()).stderr(process::Stdio::piped());
-    Daemon::start(&mut command).connected()
+    command
 }
 
 /// Repeats `attempt` until it returns true.
@@ -288,22 +292,53 @@ fn requests_that_arrive_while_the_program_gets_no_processor_are_all_answered() {
     assert_eq!(daemon.exit(), Some(0));
 }
 
-#[test]
-fn without_threads_stalled_connections_are_evicted_and_the_daemon_recovers() {
-    // The limit counts all threads of a user and does not apply to root, so the daemon runs as a user of its own.
+/// Whether a test can limit the threads of the daemon. The limit counts all threads of a user and does not apply to root,
+/// so the daemon runs as a user of its own.
+fn can_limit_threads() -> bool {
     if fs::metadata("/proc/self").expect("a process").uid() != 0 || env::var_os("BATON_TEST_RUNNER").is_some() {
         eprintln!(
             "skipped: needs root, to run the daemon as a user without other threads, and no emulator, which has threads of its own"
         );
+        return false;
+    }
+    true
+}
+
+/// A command that runs the program's copy as a user without other threads, who may have so many. It replaces the program
+/// that it is given.
+fn with_threads(most: usize, copy: &Copy, user: u32) -> Vec<String> {
+    let script = format!("shift; exec prlimit --nproc={most} \"$0\" \"$@\"");
+    let user = 2_000_000 + 8 * process::id() + user;
+    let words = ["setpriv", &format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "sh", "-c", &script];
+    words.iter().map(ToString::to_string).chain([copy.0.display().to_string()]).collect()
+}
+
+#[test]
+fn without_a_thread_at_start_the_daemon_ends_and_says_why() {
+    if !can_limit_threads() {
         return;
     }
-    let copy = Copy::new();
-    let user = (2_000_000 + process::id()).to_string();
-    let (reuid, regid) = (format!("--reuid={user}"), format!("--regid={user}"));
-    let copied = copy.0.display().to_string();
-    // The idle daemon has four threads, and may start two more. The script replaces the program by its copy.
-    let script = "shift; exec prlimit --nproc=6 \"$0\" \"$@\"";
-    let mut daemon = limited(&["setpriv", &reuid, &regid, "--clear-groups", "sh", "-c", script, &copied]);
+    let copy = Copy::new("at-start");
+    // Both acceptors and the connector need a thread beside the first one.
+    for most in 1..4 {
+        let words = with_threads(most, &copy, most as u32);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let mut daemon = Daemon::start(&mut starting(&words));
+        assert_eq!(daemon.exit(), Some(1), "{most}: {:?}", daemon.log);
+        let failed = daemon.log.iter().find(|line| line.at("msg") == Some("failed")).expect("a line that says why");
+        assert_eq!(failed.at("what"), Some("start a thread"), "{most}: {:?}", daemon.log);
+    }
+}
+
+#[test]
+fn without_threads_stalled_connections_are_evicted_and_the_daemon_recovers() {
+    if !can_limit_threads() {
+        return;
+    }
+    let copy = Copy::new("recovers");
+    // The idle daemon has four threads, and may start two more.
+    let words = with_threads(6, &copy, 0);
+    let mut daemon = limited(&words.iter().map(String::as_str).collect::<Vec<_>>());
     let address = daemon.address();
 
     let stalled = stall(address, 20);
@@ -324,8 +359,8 @@ fn without_threads_stalled_connections_are_evicted_and_the_daemon_recovers() {
 struct Copy(PathBuf);
 
 impl Copy {
-    fn new() -> Copy {
-        let path = env::temp_dir().join(format!("baton-passwd-for-everyone-{}", process::id()));
+    fn new(purpose: &str) -> Copy {
+        let path = env::temp_dir().join(format!("baton-passwd-for-everyone-{purpose}-{}", process::id()));
         let program = program::program([""; 0]);
         fs::copy(program.get_program(), &path).expect("room for a copy");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file of ours");
