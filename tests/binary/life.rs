@@ -106,7 +106,7 @@ fn a_source_that_is_broken_from_the_start_ends_it_naming_file_line_and_reason() 
     let source = Source::new();
     source.put("passwd", "root:x:0:0:root:/root:/bin/sh\n\nann:x:one:100:Ann:/home/ann:/bin/sh\n");
     let outcome = run(&mut source.program(&[]));
-    let line = log_line(outcome.stderr.lines().last().unwrap_or_default());
+    let line = outcome.stderr.lines().map(log_line).find(|line| line.at("msg") == Some("failed")).expect("why it failed");
     let expected = [&source.path("passwd"), ":3: uid is not a number from 0 to 4294967295 (BATON_PASSWD)"].concat();
     assert_eq!((line.at("what"), line.at("error")), (Some("connect"), Some(&*expected)));
 }
