@@ -40,7 +40,7 @@ impl Panel {
         match self {
             Panel::Size => "Size of the program",
             Panel::ProbeMemory => "Memory of a probe",
-            Panel::Probe => "Processor time of a probe, as a multiple",
+            Panel::Probe => "Processor time of a probe, C without a library = 1",
             Panel::Memory => "Memory of the daemon at rest",
             Panel::Requests => "Requests per second, nginx = 1",
         }
