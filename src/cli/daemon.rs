@@ -6,8 +6,8 @@ use std::mem;
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::settings::Settings;
@@ -77,6 +77,7 @@ fn start(
         server,
         stop: Stop::default(),
         connected: AtomicBool::new(false),
+        connecting: Mutex::new(true),
         failed: AtomicBool::new(false),
         drained: Stop::default(),
         dropped: Stop::default(),
@@ -146,6 +147,8 @@ struct Work {
     stop: Stop,
     /// The connector exists, and has been told to serve.
     connected: AtomicBool,
+    /// The connector is being built, and neither its success nor its failure is logged yet.
+    connecting: Mutex<bool>,
     failed: AtomicBool,
     /// The server has been drained, so the connector can be dropped.
     drained: Stop,
@@ -163,6 +166,7 @@ impl Work {
                 server.attach(Arc::clone(connector));
             }
             self.connected.store(true, Ordering::Release);
+            *self.connecting() = false;
             self.log.emit(&Event::Connected);
             connector.serve(&self.stop).map_err(|error| RunError("serve", explain(&*error)))
         }));
@@ -189,6 +193,7 @@ impl Work {
     }
 
     fn ended(&self, outcome: Result<(), RunError>) {
+        *self.connecting() = false;
         match outcome {
             Ok(()) => self.log.emit(&Event::Finished),
             Err(RunError(what, reason)) => {
@@ -203,16 +208,22 @@ impl Work {
         let started = Instant::now();
         let mut notice = CONNECTING_NOTICE;
         loop {
-            let deadline = if self.connected.load(Ordering::Acquire) { never() } else { after(started, notice) };
+            let deadline = if *self.connecting() { after(started, notice) } else { never() };
             if let Some(message) = inbox.receive(deadline)? {
                 return Ok(message);
             }
-            if !self.connected.load(Ordering::Acquire) {
+            let connecting = self.connecting();
+            if *connecting {
                 let first = notice == CONNECTING_NOTICE;
                 self.log.emit(&if first { Event::Connecting } else { Event::StillConnecting { elapsed: notice } });
                 notice += notice.min(MAX_CONNECTING_NOTICE);
             }
         }
+    }
+
+    /// Whether the connector is still being built. Holding this keeps the outcome from being logged.
+    fn connecting(&self) -> MutexGuard<'_, bool> {
+        self.connecting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the connector to finish, and waits for it, but leaves time for answers under way. Returns whether it
