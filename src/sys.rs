@@ -111,14 +111,21 @@ pub(crate) fn write_until(descriptor: c_int, bytes: &[u8], deadline: Instant) ->
 #[cfg(feature = "cli")]
 pub(crate) fn columns(descriptor: c_int) -> Option<usize> {
     const NARROWEST: u16 = 40;
-    let request: Request =
-        if cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))) {
-            0x5413
-        } else if cfg!(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd")) {
-            0x4008_7468
-        } else {
-            return None;
-        };
+    // On these processors Linux has the numbers of BSD.
+    const BSD_NUMBERS: bool = cfg!(any(
+        target_arch = "powerpc",
+        target_arch = "powerpc64",
+        target_arch = "mips",
+        target_arch = "mips64",
+        target_arch = "sparc64"
+    ));
+    let request: Request = if cfg!(any(target_os = "solaris", target_os = "illumos")) {
+        return None;
+    } else if cfg!(any(target_os = "linux", target_os = "android")) && !BSD_NUMBERS {
+        0x5413
+    } else {
+        0x4008_7468
+    };
     let mut size = [0_u16; 4];
     // SAFETY: the answer is four 16-bit numbers: rows, columns and two that are not used.
     let known = unsafe { ioctl(descriptor, request, &raw mut size) } == 0;

@@ -1,4 +1,5 @@
-//! What the program writes to a terminal, which has a width, and which a person reads.
+//! What the program writes to a terminal, which has a width, and which a person reads. These tests need `script` and
+//! `stty`, so they run when they are asked for: `cargo test --test binary terminal -- --ignored`.
 
 use std::process::Command;
 
@@ -19,6 +20,7 @@ fn on_terminal(columns: usize, arguments: &[&str]) -> Outcome {
 }
 
 #[test]
+#[ignore = "needs script, of util-linux"]
 fn help_is_folded_for_a_narrow_terminal() {
     let help = |columns: usize| {
         let outcome = on_terminal(columns, &["--help"]);
@@ -34,6 +36,7 @@ fn help_is_folded_for_a_narrow_terminal() {
 }
 
 #[test]
+#[ignore = "needs script, of util-linux"]
 fn a_terminal_gets_lines_for_people() {
     let outcome = on_terminal(80, &["--passwd=/nowhere"]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
