@@ -1,4 +1,4 @@
-//! The three endpoints: the one place that spells their names, paths and status words. Their checks are in
+//! The three endpoints: their names, paths and status words. Their checks are in
 //! `server/validation`, the texts of their errors in `server/response`.
 
 /// The start of the reason that `/health` gives while a validation takes too long. The server adds

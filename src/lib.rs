@@ -43,8 +43,8 @@
 //! 3. It calls the closure, which builds the connector and may take its time. When the closure has returned,
 //!    `/ready` answers 200. If it fails, the program logs the error and exits with 1.
 //! 4. It calls [`serve`](Connector::serve), the connector's own work. A request to `/health` calls
-//!    [`validate`](Connector::validate) meanwhile, on a thread of its own. An error is a 503 with the
-//!    error's text. A `validate` that looks at more than one thing uses [`Checks`].
+//!    [`validate`](Connector::validate) meanwhile, on a thread of its own. An error is a 503, for
+//!    clients on loopback with the error's text. A `validate` that looks at more than one thing uses [`Checks`].
 //! 5. On SIGTERM, SIGINT or SIGHUP, `/ready` turns 503 and [`Stop`] is requested. `serve` returns, answers under way
 //!    are delivered, and the program exits with 0.
 //!

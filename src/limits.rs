@@ -37,7 +37,7 @@ pub(crate) const ACCEPTORS: usize = 2;
 /// and handing a connection over costs more than twice as much processor time as answering it.
 pub(crate) const HEAD_GRACE: Duration = Duration::from_millis(2);
 
-/// With this many idle connections the server assumes a flood, and acceptors stop waiting for heads.
+/// While fewer connections are idle, acceptors wait for heads. With more the server assumes a flood.
 pub(crate) const FEW_IDLE: usize = 4;
 
 /// With this many evicted connections still open, acceptors wait: otherwise a flood opens descriptors

@@ -18,7 +18,7 @@ pub(super) fn invalid(row: &Row, source: Source, value: &OsStr, problem: &str) -
         // The words of the Go connectors, followed by the flag.
         Kind::Choice(words) if row.scope == Scope::Probe => {
             let near = suggestion(value.to_str().unwrap_or_default(), words);
-            ["invalid endpoint: ", &printable(value), " (valid: health, ready, live), given with ", &origin, &near].concat()
+            ["invalid endpoint: ", &printable(value), " (valid: ", &words.join(", "), "), given with ", &origin, &near].concat()
         }
         _ => ["invalid ", &origin, " \"", &printable(value), "\": ", problem].concat(),
     }
@@ -31,7 +31,7 @@ pub(super) fn hint(row: &Row, text: &str, source: Source) -> String {
     let fixed = if quoted {
         "; the quotes are part of the value"
     } else if source == Source::Variable && text.starts_with("tcp://") {
-        "; Kubernetes sets it for a Service of that name: enableServiceLinks: false"
+        "; Kubernetes sets it for a Service of that name: write enableServiceLinks: false in the pod"
     } else if matches!(row.kind, Kind::Address) {
         address_hint(text)
     } else {

@@ -90,7 +90,7 @@ impl Service {
         }
         if self.exhaustion.is_on() {
             self.while_another_accepts(&mut || {
-                if self.exhaustion.is_over() {
+                if self.exhaustion.ends_if_calm() {
                     self.log.emit(&Event::Recovered);
                 }
             });
@@ -135,7 +135,7 @@ impl Service {
         match self.room.thread_not_started() {
             WithoutThread::Served => {}
             WithoutThread::Evict(other) => end_reading(&other),
-            WithoutThread::Refused(connections) => {
+            WithoutThread::NoThread(connections) => {
                 for mut connection in connections {
                     let served = self.while_another_accepts(&mut || {
                         let _ = connection.serve(&self.validation, Patience::OnAcceptor(ON_ACCEPTOR_TIMEOUT));
@@ -192,7 +192,7 @@ impl Service {
     fn exhausted(&self, what: &str, error: &io::Error) {
         self.exhaustion.note();
         self.while_another_accepts(&mut || {
-            if self.exhaustion.is_news() {
+            if self.exhaustion.begins() {
                 self.log.emit(&Event::ResourceExhausted { what, error });
             }
         });
@@ -229,8 +229,8 @@ impl Exhaustion {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Whether an episode has just begun.
-    fn is_news(&self) -> bool {
+    /// Begins an episode. False if it has begun before.
+    fn begins(&self) -> bool {
         !self.on.swap(true, Ordering::Relaxed)
     }
 
@@ -238,8 +238,8 @@ impl Exhaustion {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// True if an episode has just ended: no allocation has failed for a while.
-    fn is_over(&self) -> bool {
+    /// Ends the episode if no allocation has failed for a while. Returns whether it has.
+    fn ends_if_calm(&self) -> bool {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let calm = last.is_none_or(|last| last.elapsed() >= CALM);
         calm && self.on.swap(false, Ordering::Relaxed)
@@ -309,15 +309,15 @@ mod tests {
     #[test]
     fn a_shortage_begins_once_and_is_over_after_some_time_without_one() {
         let exhaustion = Exhaustion::default();
-        assert!(!exhaustion.is_on() && !exhaustion.is_over());
+        assert!(!exhaustion.is_on() && !exhaustion.ends_if_calm());
         for _ in 0..2 {
             exhaustion.note();
-            assert!(exhaustion.is_news() && exhaustion.is_on());
+            assert!(exhaustion.begins() && exhaustion.is_on());
             exhaustion.note();
-            assert!(!exhaustion.is_news() && exhaustion.is_on());
-            assert!(!exhaustion.is_over(), "the last allocation failed just now");
+            assert!(!exhaustion.begins() && exhaustion.is_on());
+            assert!(!exhaustion.ends_if_calm(), "the last allocation failed just now");
             *exhaustion.last.lock().unwrap() = Instant::now().checked_sub(CALM);
-            assert!(exhaustion.is_over() && !exhaustion.is_on() && !exhaustion.is_over());
+            assert!(exhaustion.ends_if_calm() && !exhaustion.is_on() && !exhaustion.ends_if_calm());
         }
     }
 

@@ -154,7 +154,7 @@ impl Connection {
                     return Ok(Ok(request.into()));
                 }
                 Ok(None) => {}
-                Err(status) => return Ok(Err(self.refused(status))),
+                Err(status) => return Ok(Err(self.expects_more(status))),
             }
             match self.read_more(patience) {
                 Ok(1..) => {}
@@ -162,17 +162,18 @@ impl Connection {
                 // A client that has sent nothing gets no answer.
                 _ if self.head.is_empty() => return Err(Unfinished::Closed),
                 Ok(0) if !patience.place().is_some_and(WaitingPlace::is_evicted) => {
-                    return Ok(Err(self.refused(Status::BadRequest)));
+                    return Ok(Err(self.expects_more(Status::BadRequest)));
                 }
                 // The server ends, so the client had less time than it was promised.
                 Err(_) if patience.place().is_some_and(WaitingPlace::is_closing) => return Err(Unfinished::Closed),
-                Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(Err(self.refused(Status::RequestTimeout))),
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(Err(self.expects_more(Status::RequestTimeout))),
                 _ => return Err(Unfinished::Closed),
             }
         }
     }
 
-    fn refused(&mut self, status: Status) -> Status {
+    /// Notes that the client may still be sending what was refused.
+    fn expects_more(&mut self, status: Status) -> Status {
         self.more_to_come = true;
         status
     }
@@ -183,10 +184,10 @@ impl Connection {
         let size = if filled < USUAL_HEAD { USUAL_HEAD } else { MAX_REQUEST_HEAD };
         self.head.try_reserve_exact(size - filled)?;
         self.head.resize(size, 0);
-        let room = self.head.get_mut(filled..).unwrap_or_default();
+        let space = self.head.get_mut(filled..).unwrap_or_default();
         let read = match patience {
-            Patience::Brief(until) => deadline::read_briefly(&self.stream, room, until),
-            _ => patience.read(&self.stream, room, self.deadline),
+            Patience::Brief(until) => deadline::read_briefly(&self.stream, space, until),
+            _ => patience.read(&self.stream, space, self.deadline),
         };
         self.head.truncate(filled + *read.as_ref().unwrap_or(&0));
         read

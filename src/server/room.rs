@@ -17,10 +17,10 @@ pub(crate) struct Room<G, H> {
     state: Mutex<State<G, H>>,
     /// A guest is queued, or the room closes.
     queued: Condvar,
-    /// A guest, a thread or an acceptor has left, or a guest has become active.
+    /// A guest, a thread or an acceptor has left, a guest has become active, or the room closes.
     left: Condvar,
-    /// Ends the connection of an evicted guest.
-    tell: fn(&H),
+    /// Ends reading from an evicted guest. A whole request that has arrived is still answered.
+    end_reading: fn(&H),
 }
 
 #[derive(Debug)]
@@ -52,13 +52,13 @@ pub(crate) enum WithoutThread<G, H> {
     /// End this other guest's connection: its thread then serves the newest guest.
     Evict(H),
     /// No thread will become free for these guests, so the room returns them.
-    Refused(Vec<G>),
+    NoThread(Vec<G>),
     /// A thread has taken the guest already.
     Served,
 }
 
 impl<G, H> Room<G, H> {
-    pub(crate) fn new(capacity: usize, acceptors: usize, tell: fn(&H)) -> Room<G, H> {
+    pub(crate) fn new(capacity: usize, acceptors: usize, end_reading: fn(&H)) -> Room<G, H> {
         let state = State {
             slots: Slots::new(capacity),
             queue: VecDeque::new(),
@@ -68,14 +68,14 @@ impl<G, H> Room<G, H> {
             departures: 0,
             closing: false,
         };
-        Room { state: Mutex::new(state), queued: Condvar::new(), left: Condvar::new(), tell }
+        Room { state: Mutex::new(state), queued: Condvar::new(), left: Condvar::new(), end_reading }
     }
 
     /// Queues a guest for a thread. At capacity the room evicts an idle guest; if no guest is idle, it returns
     /// the new one. A guest with a `handle` is idle from now on, so it can be evicted while it is queued.
     ///
-    /// `id` is that of the guest's [`Room::arrival`]: the room evicts by the order of arrivals, which guests that
-    /// get time for their head do not keep.
+    /// `id` is that of the guest's [`Room::arrival`]. Ids are in the order in which connections were accepted, and the
+    /// room evicts in that order. Guests come here in another one, since an acceptor waits for some heads.
     pub(crate) fn admit(&self, guest: G, id: Id, network: Network, handle: Option<H>) -> Result<Admitted<H>, G> {
         let mut state = self.lock();
         let evicted = if state.slots.is_full() { state.slots.evict() } else { None };
@@ -121,7 +121,7 @@ impl<G, H> Room<G, H> {
             }
         }
         guests.reverse();
-        WithoutThread::Refused(guests)
+        WithoutThread::NoThread(guests)
     }
 
     /// Waits for the next guest. `None` tells the calling thread to end; the room no longer counts it.
@@ -271,7 +271,7 @@ impl<G, H> Place<G, H> {
         let other = if state.slots.stays(self.id) && !state.queue.is_empty() { state.evict_served() } else { None };
         drop(state);
         if let Some(other) = other {
-            (self.room.tell)(&other);
+            (self.room.end_reading)(&other);
         }
     }
 
@@ -329,7 +329,7 @@ mod tests {
     /// The guests that the room returns after a thread could not be started.
     fn refused(room: &Names) -> Vec<u32> {
         match room.thread_not_started() {
-            WithoutThread::Refused(guests) => guests,
+            WithoutThread::NoThread(guests) => guests,
             other => panic!("{other:?}"),
         }
     }
@@ -376,7 +376,7 @@ mod tests {
         // The only guest with a thread is active now.
         room.lock().slots.becomes_active(2);
         assert!(room.admit(3, room.arrival().0, HERE, None).unwrap().start_thread);
-        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
+        assert!(matches!(room.thread_not_started(), WithoutThread::NoThread(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open(), state.queue.len()), (1, 1, 0));
     }
@@ -385,7 +385,7 @@ mod tests {
     fn the_first_guest_without_a_thread_is_returned() {
         let room = room(8);
         assert!(admit(&room, 1).start_thread);
-        assert!(matches!(room.thread_not_started(), WithoutThread::Refused(_)));
+        assert!(matches!(room.thread_not_started(), WithoutThread::NoThread(_)));
         let state = room.lock();
         assert_eq!((state.threads, state.slots.open()), (0, 0));
     }

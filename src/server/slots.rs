@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-/// Identifies a connection. A connection that got its place later has a larger id.
+/// Identifies a connection. One that was accepted later has a larger id.
 pub(crate) type Id = u64;
 
 /// The places for connections. `C` is the handle that evicts one.

@@ -136,7 +136,9 @@ fn no_probe_is_lost_beside_flooders_that_hold_and_renew_half_sent_requests() {
         let mut lost = Vec::new();
         for number in 1..=probes {
             probe.store(number, Ordering::SeqCst);
-            if let Err(error) = Probe::new(address).endpoint(Endpoint::ALL[number % 3]).timeout(TEST_TIMEOUT).run() {
+            if let Err(error) =
+                Probe::new(address).endpoint(Endpoint::ALL[number % Endpoint::ALL.len()]).timeout(TEST_TIMEOUT).run()
+            {
                 lost.push(error.to_string());
             }
         }

@@ -63,7 +63,7 @@ fn with_stalled_clients(probes: usize, mut probe: impl FnMut(SocketAddr, Endpoin
         for number in 1..=probes {
             assert!(Instant::now() < deadline, "{number} of {probes} probes, and the time is up");
             probed.store(number, Ordering::SeqCst);
-            probe(address, Endpoint::ALL[number % 3]);
+            probe(address, Endpoint::ALL[number % Endpoint::ALL.len()]);
             // The system may still count a thread that has just ended.
             while let Some(threads) = threads_named("health").filter(|threads| *threads > CAP + ACCEPTORS) {
                 assert!(Instant::now() < deadline, "{threads} threads");

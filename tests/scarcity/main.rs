@@ -221,7 +221,7 @@ fn with_64_descriptors_no_probe_is_lost_beside_100_stalled_connections_a_second(
         until("every stalled client to connect", || made.load(Ordering::SeqCst) >= HELD);
         let mut lost = Vec::new();
         for number in 0..PROBES {
-            let endpoint = Endpoint::ALL[number % 3];
+            let endpoint = Endpoint::ALL[number % Endpoint::ALL.len()];
             if let Err(error) = Probe::new(address).endpoint(endpoint).run() {
                 lost.push(error.to_string());
             }
