@@ -58,7 +58,7 @@ python_tools() {
     retry "$dir/bin/pip" install -q "$@" || outside "pip install $*"
 }
 
-# cargo_tool NAME VERSION: a program from crates.io, on PATH. It is compiled without optimisation, which takes half the
+# cargo_tool NAME VERSION: a program from cargo's registry, on PATH. It is compiled without optimisation, which takes half the
 # time, and kept beside cargo's own downloads, so that a fresh clone need not compile it again.
 cargo_tool() {
     local dir=${CARGO_HOME:-$HOME/.cargo}/baton-health-tools/$1-$2
