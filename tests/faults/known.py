@@ -13,7 +13,7 @@ KNOWN = [
     Known("daemon", "start-up", "poll", "SIGABRT", "std aborts where it cannot ask whether descriptors 0 to 2 are open"),
     Known("daemon", "start-up", "mmap mprotect", "SIGABRT, SIGSEGV", "std panics before main without its alternate signal stack"),
     Known("daemon", "program, thread start", "mmap mremap brk", "SIGABRT", "std aborts where memory cannot be had"),
-    Known("daemon", "thread start", "mprotect", "SIGABRT, spins", "std panics in a new thread without its alternate signal stack"),
+    Known("daemon", "program, thread start", "mprotect", "SIGABRT, spins", "std panics in a new thread without its alternate signal stack"),
     Known("daemon", "program", "mprotect", "SIGSEGV", "musl takes ENOSYS for a machine without memory protection, and uses a stack that is still protected"),
     Known("daemon", "program", "rt_sigprocmask", "hangs", "musl blocks all signals while it makes a thread, and does not look whether they are unblocked again"),
     Known("daemon", "program", "futex", "spins", "std takes each end of a wait for a wake-up, and waits again"),
