@@ -135,6 +135,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "standard error")]
     fn on_event_is_not_entered_again_while_it_runs() {
         let inner = Arc::new(Mutex::new(None::<Log>));
         let (log, seen) = log_that({
@@ -154,6 +155,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "standard error")]
     fn on_event_is_called_again_after_it_has_panicked() {
         let (log, seen) = log_that(|_| panic!("cannot log"));
         log.emit(&Event::Healthy);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use shuttle::sync::atomic::AtomicBool;
 
 use crate::check::{self, Count, choose, ensure};
-use crate::limits::{ON_ACCEPTOR_TIMEOUT, BACKOFF, DRAIN_GRACE};
+use crate::limits::{BACKOFF, DRAIN_GRACE, ON_ACCEPTOR_TIMEOUT};
 use crate::server::room::{Place, Room, WithoutThread};
 use crate::server::slots::Network;
 use crate::spawn::spawn;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::check::{Scenario, choose, ensure};
 use crate::crowd::{Habit, Outcome, Server};
-use crate::limits::{ON_ACCEPTOR_TIMEOUT, BACKOFF, DRAIN_GRACE, THREAD_IDLE};
+use crate::limits::{BACKOFF, DRAIN_GRACE, ON_ACCEPTOR_TIMEOUT, THREAD_IDLE};
 use crate::schedule::Time;
 use crate::server::slots::Network;
 use crate::spawn;
