@@ -336,7 +336,9 @@ mod tests {
         assert_eq!(answer(client, (connection, place)), "");
     }
 
+    // On Windows the client may see a reset in the place of the end.
     #[test]
+    #[cfg(not(windows))]
     #[cfg_attr(miri, ignore = "sockets")]
     fn half_a_head_is_a_bad_request_unless_the_connection_was_evicted() {
         for (evicted, expected) in [(false, "HTTP/1.1 400 "), (true, "")] {
