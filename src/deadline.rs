@@ -371,16 +371,20 @@ mod tests {
         assert!(start.elapsed() >= SHORT, "it does not wait");
     }
 
+    /// A connection that the client has reset: it closed without reading a byte that had arrived.
+    #[cfg(not(windows))]
+    fn reset() -> TcpStream {
+        let (client, mut stream) = connected();
+        io::Write::write_all(&mut stream, b"x").unwrap();
+        assert_eq!(client.peek(&mut [0]).unwrap(), 1);
+        stream
+    }
+
     #[test]
     #[cfg(not(windows))]
     #[cfg_attr(miri, ignore = "sockets")]
     fn a_brief_read_reports_a_connection_that_was_reset() {
-        let (client, mut stream) = connected();
-        io::Write::write_all(&mut stream, b"x").unwrap();
-        assert_eq!(client.peek(&mut [0]).unwrap(), 1);
-        // A byte that the client has not read makes this a reset.
-        drop(client);
-        let error = read_briefly(&stream, &mut [0], Instant::now() + Duration::from_secs(60)).unwrap_err();
+        let error = read_briefly(&reset(), &mut [0], Instant::now() + Duration::from_secs(60)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted), "{error}");
     }
 
@@ -427,11 +431,7 @@ mod tests {
     #[cfg(not(windows))]
     #[cfg_attr(miri, ignore = "sockets")]
     fn a_poll_reports_a_connection_that_was_reset() {
-        let (client, mut stream) = connected();
-        io::Write::write_all(&mut stream, b"x").unwrap();
-        assert_eq!(client.peek(&mut [0]).unwrap(), 1);
-        drop(client);
-        let error = poll(&stream, &mut [0], Instant::now() + Duration::from_secs(60), || false).unwrap_err();
+        let error = poll(&reset(), &mut [0], Instant::now() + Duration::from_secs(60), || false).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted), "{error}");
     }
 }

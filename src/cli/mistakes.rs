@@ -88,7 +88,9 @@ pub(super) fn unexpected(value: &OsStr, probe: bool, switch_before: Option<&str>
         return ["unexpected argument \"", &shown, "\"", SEE_HELP].concat();
     }
     let near = suggestion(text, &["health-check"]);
-    ["unknown subcommand \"", &shown, "\" (valid: health-check; without one the connector runs)", &near].concat()
+    let switch = switch_before.map(|switch| ["; a switch takes its value with \"=\": --", switch, "=true"].concat());
+    let hint = switch.unwrap_or(near);
+    ["unknown subcommand \"", &shown, "\" (valid: health-check; without one the connector runs)", &hint].concat()
 }
 
 /// The one of our variables whose name is close to this one, which is not ours.

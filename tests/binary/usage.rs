@@ -176,6 +176,10 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["\u{2013}health-check"], "\"\u{2013}health-check\" starts with \"\u{2013}\" (U+2013), not \"--\""),
         // A switch takes only what is attached to it.
         (&["--health-check", "false"], "a switch takes its value with \"=\": --health-check=false"),
+        (
+            &["--health-check", "yes"],
+            "unknown subcommand \"yes\" (valid: health-check; without one the connector runs); a switch takes its value with \"=\": --health-check=true",
+        ),
         (&["--health-check", "health-check", "true"], "unexpected argument \"true\" (see --help)"),
         (&["health-check", "ready"], "unexpected argument \"ready\" (see --help)"),
         (&["health-check", "health-check"], "unexpected argument \"health-check\" (see --help)"),
