@@ -1,5 +1,8 @@
 //! How the program is started and waited for. Nothing here waits without a bound, and nothing outlives its test.
 
+#[path = "spawn.rs"]
+mod spawn;
+
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -78,7 +81,7 @@ pub(crate) struct Running(Child);
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Running {
-        Running(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+        Running(spawn::spawn(command).unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
     pub(crate) fn child(&mut self) -> &mut Child {

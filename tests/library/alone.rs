@@ -4,8 +4,9 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use crate::spawn::spawn;
 use crate::wait::until;
 
 const CHILD: &str = "BATON_TEST_ALONE";
@@ -21,7 +22,9 @@ pub(crate) fn in_own_process(test: &str) -> bool {
     let mut words = runner.split_whitespace().map(Into::into).chain([program.into_os_string()]);
     let mut command = Command::new(words.next().expect("the program at least"));
     command.args(words).args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, test);
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = spawn(&mut command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = child.wait_with_output().expect("a child of ours");
     let text = String::from_utf8_lossy(&output.stdout);
     let ran = text.contains("1 passed");
     assert!(output.status.success() && ran, "{}\n{text}\n{}", output.status, String::from_utf8_lossy(&output.stderr));

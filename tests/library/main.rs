@@ -17,5 +17,7 @@ mod readiness;
 mod scripted;
 mod secrets;
 mod shutdown;
+#[path = "../binary/spawn.rs"]
+mod spawn;
 mod stalls;
 mod wait;
