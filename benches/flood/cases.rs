@@ -115,14 +115,22 @@ fn compare(
     // A server that lets probes wait gets fewer of them.
     let limit = Duration::from_secs(5) + probes as u32 * Duration::from_millis(2);
     for case in cases(few, clients.is_some()) {
-        let outcome = case.run(probes, NO_LIMIT, daemon_at(listen(clients), &build.path, &[]), clients);
+        let start = || daemon_at(listen(clients), &build.path, &[]);
+        let outcome = case.run(probes, NO_LIMIT, start(), None, clients);
         let outcome = outcome.ok_or_else(|| format!("{case}: our server or the flood does not start"))?;
         outcome.print(&case, build.name);
         if !outcome.lost.is_empty() {
             return Err(format!("{case}: our server lost {} probes", outcome.lost.len()));
         }
+        // What the flooders and the flooded server leave of the processors: no server can answer faster than that.
+        if let Some((_running, quiet)) = start() {
+            match case.run(probes, limit, start(), Some(quiet.port()), clients) {
+                Some(outcome) => outcome.print(&case, "(not flooded)"),
+                None => return Err(format!("{case}: our second server or the flood does not start")),
+            }
+        }
         for peer in peers {
-            match case.run(probes, limit, peer.start(listen(clients)), clients) {
+            match case.run(probes, limit, peer.start(listen(clients)), None, clients) {
                 Some(outcome) => outcome.print(&case, peer.name),
                 None => skipped.push(format!("{}, {case}: it does not start, or the flood does not", peer.name)),
             }
@@ -132,12 +140,14 @@ fn compare(
 }
 
 impl Case {
-    /// Probes the server during the flood, for as long as `time` at most. `None` if anything does not start.
+    /// Probes the server during the flood, for as long as `time` at most, or in its place the server on the port
+    /// `instead`. `None` if anything does not start.
     fn run(
         &self,
         probes: usize,
         time: Duration,
         server: Option<(Running, SocketAddr)>,
+        instead: Option<u16>,
         clients: Option<&Clients>,
     ) -> Option<Outcome> {
         let (running, address) = server?;
@@ -155,6 +165,7 @@ impl Case {
 
         let start = Instant::now();
         let asked = if self.probed_from_elsewhere { server_address(ADDRESSES + 1, port) } else { reachable(address) };
+        let asked = SocketAddr::new(asked.ip(), instead.unwrap_or(port));
         let words = ["prober".into(), probes.to_string(), time.as_secs().to_string()];
         let mut prober = Role::start(&words, &[asked], clients.filter(|_| self.probed_from_elsewhere))?;
         let mut lines = String::new();
@@ -201,7 +212,7 @@ impl Role {
 fn line(cells: [String; 10]) -> String {
     let [case, server, rest @ ..] = cells;
     let rest: String = rest.iter().map(|cell| format!(" {cell:>9}")).collect();
-    format!("{case:<45} {server:<12}{rest}")
+    format!("{case:<45} {server:<13}{rest}")
 }
 
 impl Outcome {

@@ -222,3 +222,11 @@ fn what_a_connector_logs_goes_where_events_go() {
     );
     assert_eq!(running.wait().code(), Some(0));
 }
+
+#[test]
+fn a_panic_goes_where_events_go() {
+    let outcome = run(&mut misbehaving("connect panics, its log is its own", &[]));
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    assert!(lines.iter().all(|line| line.starts_with("own: ")), "{outcome:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("own: panicked error=no connection, at ")).count(), 1, "{outcome:?}");
+}

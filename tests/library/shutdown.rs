@@ -126,6 +126,29 @@ fn stalled_clients_do_not_delay_the_end() {
     }
 }
 
+/// A drain gives idle clients a moment. If this machine takes that moment away, the next attempt may succeed.
+#[test]
+fn clients_that_are_still_sending_when_the_drain_begins_are_answered() {
+    until("all answers", || {
+        let server = Server::with(Scripted::validate(|| Ok(())), |config| config.drain_timeout = LONG);
+        let address = server.address();
+        // An acceptor waits for a head when few clients are idle, so the first of so many is in the waiting room.
+        let clients: Vec<_> = (0..8).map(|_| Client::that_sent(address, HALF_A_HEAD)).collect();
+        assert_eq!(get(address, "/live").status, 200);
+        thread::scope(|scope| {
+            scope.spawn(|| drain_soon(&server.server));
+            until_refused(address);
+            let first = &clients[0].0;
+            first.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            let is_open = matches!((&*first).read(&mut [0]), Err(error) if error.kind() != ErrorKind::ConnectionReset);
+            first.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+            is_open
+                && clients.iter().all(|client| client.send("st: a\r\n\r\n").is_ok())
+                && clients.into_iter().all(|client| client.text().is_ok_and(|text| text.starts_with("HTTP/1.1 200 ")))
+        })
+    });
+}
+
 #[test]
 fn a_client_that_does_not_close_after_a_late_answer_does_not_delay_the_end() {
     let gate = Gate::new();
