@@ -26,7 +26,7 @@ pub(crate) const MAX_SHOWN_LOCATION: usize = 256;
 /// Bytes of an error's text that a client gets. Beyond it: cut, and marked as cut.
 pub(crate) const MAX_ERROR_TEXT: usize = 1024;
 
-/// Bytes of the first buffer for a head: most heads fit. A longer head gets a buffer of the largest size.
+/// Bytes of a head that are read at once: most heads are shorter.
 pub(crate) const USUAL_HEAD: usize = 1024;
 
 /// Threads that accept connections. With two, one accepts while the other works. On two processors, four

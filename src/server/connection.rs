@@ -180,17 +180,16 @@ impl Connection {
 
     /// Reads more bytes of the head. `WouldBlock` means that this thread must not wait for them.
     fn read_more(&mut self, patience: Patience<'_>) -> io::Result<usize> {
-        let filled = self.head.len();
-        let size = if filled < USUAL_HEAD { USUAL_HEAD } else { MAX_REQUEST_HEAD };
-        self.head.try_reserve_exact(size - filled)?;
-        self.head.resize(size, 0);
-        let space = self.head.get_mut(filled..).unwrap_or_default();
+        let mut bytes = [0; USUAL_HEAD];
+        let most = USUAL_HEAD.min(MAX_REQUEST_HEAD.saturating_sub(self.head.len()));
+        let space = bytes.get_mut(..most).unwrap_or_default();
         let read = match patience {
-            Patience::Brief(until) => deadline::read_briefly(&self.stream, space, until),
-            _ => patience.read(&self.stream, space, self.deadline),
+            Patience::Brief(until) => deadline::read_briefly(&self.stream, space, until)?,
+            _ => patience.read(&self.stream, space, self.deadline)?,
         };
-        self.head.truncate(filled + *read.as_ref().unwrap_or(&0));
-        read
+        self.head.try_reserve(read)?;
+        self.head.extend_from_slice(space.get(..read).unwrap_or_default());
+        Ok(read)
     }
 
     fn write(&mut self, patience: Patience<'_>) -> Result<(), Unfinished> {
