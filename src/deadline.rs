@@ -107,7 +107,7 @@ impl<S: Timeouts> Timed<'_, S> {
 pub(crate) fn read_briefly(mut stream: &TcpStream, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
     stream.set_nonblocking(true)?;
     match retry_interrupted(|| io::Read::read(&mut stream, buffer)) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock && !cfg!(windows) => {}
+        Err(error) if error.kind() == ErrorKind::WouldBlock && left(until).is_ok() && !cfg!(windows) => {}
         read => return read,
     }
     stream.set_nonblocking(false)?;

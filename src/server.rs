@@ -36,7 +36,7 @@ use crate::config::Config;
 use crate::connector::{BoxError, Connector, Functions};
 use crate::deadline::after;
 use crate::event::Event;
-use crate::limits::{ACCEPTORS, BACKOFF, DRAIN_GRACE};
+use crate::limits::{ACCEPTORS, BACKOFF, DRAIN_GRACE, MAX_EVICTING};
 use crate::log::Log;
 
 /// The health server: it listens from [`bind`](HealthServer::bind) until it is drained or dropped.
@@ -84,13 +84,14 @@ impl HealthServer {
     /// limit in `config` makes no sense.
     pub fn bind(mut config: Config) -> io::Result<HealthServer> {
         config.check()?;
-        config.max_connections = capacity(config.max_connections);
+        let (max_connections, max_evicting) = capacity(config.max_connections);
+        config.max_connections = max_connections;
         let log = Log(config.on_event.clone());
         let listeners = Listeners::bind(config.address)?;
         let stopper = listeners.stopper()?;
         let acceptors = ACCEPTORS * listeners.sockets.len();
         let validation = Validation::new(&config, log.clone());
-        let room = Room::new(config.max_connections, acceptors, end_reading);
+        let room = Room::new(max_connections, max_evicting, acceptors, end_reading);
         let service = Arc::new(Service::new(room, validation, log, config.request_timeout));
         let server = HealthServer {
             service,
@@ -217,20 +218,23 @@ impl Drop for HealthServer {
     }
 }
 
-/// The number of places for connections: `max_connections`, or fewer if the process may have few descriptors.
-fn capacity(max_connections: usize) -> usize {
+/// The number of places for connections, and how many evicted connections may be open besides: fewer than usual
+/// if the process may have few descriptors.
+fn capacity(max_connections: usize) -> (usize, usize) {
     #[cfg(unix)]
     if let Some(limit) = crate::sys::descriptor_limit() {
         return places(max_connections, limit);
     }
-    max_connections
+    (max_connections, MAX_EVICTING)
 }
 
 /// Leaves descriptors to the rest of the process. Connections get at least a quarter of them, and at least four.
 #[cfg(unix)]
-fn places(max_connections: usize, descriptors: usize) -> usize {
-    use crate::limits::RESERVED_DESCRIPTORS;
-    max_connections.min(descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 4).max(4))
+fn places(max_connections: usize, descriptors: usize) -> (usize, usize) {
+    use crate::limits::{FEW_EVICTING, RESERVED_DESCRIPTORS};
+    let available = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+    let places = max_connections.min(available.max(descriptors / 4).max(4));
+    (places, available.saturating_sub(places).clamp(FEW_EVICTING, MAX_EVICTING))
 }
 
 #[cfg(test)]
@@ -242,16 +246,18 @@ mod tests {
     #[cfg(unix)]
     fn few_descriptors_mean_few_places_for_connections() {
         for (wanted, descriptors, places) in [
-            (64, 1024, 64),
-            (64, 96, 64),
-            (64, 95, 63),
-            (64, 64, 32),
-            (64, 43, 11),
-            (64, 40, 10),
-            (64, 20, 5),
-            (64, 8, 4),
-            (64, 0, 4),
-            (3, 0, 3),
+            (64, 1024, (64, 32)),
+            (64, 128, (64, 32)),
+            (64, 127, (64, 31)),
+            (64, 96, (64, 8)),
+            (64, 95, (63, 8)),
+            (64, 64, (32, 8)),
+            (64, 43, (11, 8)),
+            (64, 40, (10, 8)),
+            (64, 20, (5, 8)),
+            (64, 8, (4, 8)),
+            (64, 0, (4, 8)),
+            (3, 0, (3, 8)),
         ] {
             assert_eq!(super::places(wanted, descriptors), places, "{wanted} {descriptors}");
         }

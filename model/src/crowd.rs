@@ -8,7 +8,7 @@ use std::time::Duration;
 use shuttle::sync::atomic::AtomicBool;
 
 use crate::check::{self, Count, choose, ensure};
-use crate::limits::{BACKOFF, DRAIN_GRACE, ON_ACCEPTOR_TIMEOUT};
+use crate::limits::{BACKOFF, DRAIN_GRACE, MAX_EVICTING, ON_ACCEPTOR_TIMEOUT};
 use crate::server::room::{Place, Room, WithoutThread};
 use crate::server::slots::Network;
 use crate::spawn::spawn;
@@ -137,7 +137,7 @@ pub(crate) const ACCEPTORS: usize = 2;
 impl Server {
     pub(crate) fn start(capacity: usize, work: Duration, one_fails_of: usize) -> Arc<Server> {
         let server = Arc::new(Server {
-            room: Arc::new(Room::new(capacity, ACCEPTORS, |other: &Guest| other.evict())),
+            room: Arc::new(Room::new(capacity, MAX_EVICTING, ACCEPTORS, |other: &Guest| other.evict())),
             backlog: Mutex::default(),
             arrived: Condvar::new(),
             capacity,

@@ -273,7 +273,7 @@ mod tests {
         let log = Log(Arc::new(move |event: &Event<'_>| drop(logged.lock().unwrap().send(event.to_string()))));
         let validation = Validation::new(&Config::default(), log.clone());
         validation.attach(Arc::new(Healthy));
-        (Arc::new(Service::new(Room::new(2, 2, end_reading), validation, log, LONG)), lines)
+        (Arc::new(Service::new(Room::new(2, 2, 2, end_reading), validation, log, LONG)), lines)
     }
 
     /// The messages logged so far, without their fields.

@@ -9,7 +9,7 @@ use super::response::{self, Question};
 use super::room::{Idle, Place, Room};
 use super::slots::Network;
 use super::validation::{CheckError, Validation};
-use crate::deadline::{self, SHUTDOWN_ENDS_READS, Timed, after};
+use crate::deadline::{self, SHUTDOWN_ENDS_READS, Timed, after, left};
 use crate::http::request::{self, Status};
 use crate::limits::{DRAIN_GRACE, MAX_REQUEST_HEAD, USUAL_HEAD};
 
@@ -184,6 +184,8 @@ impl Connection {
         let most = USUAL_HEAD.min(MAX_REQUEST_HEAD.saturating_sub(self.head.len()));
         let space = bytes.get_mut(..most).unwrap_or_default();
         let read = match patience {
+            // With no time left, one read is enough: it has most likely taken all there is.
+            Patience::Brief(until) if !self.head.is_empty() && left(until).is_err() => return Err(ErrorKind::WouldBlock.into()),
             Patience::Brief(until) => deadline::read_briefly(&self.stream, space, until)?,
             _ => patience.read(&self.stream, space, self.deadline)?,
         };
@@ -273,7 +275,7 @@ mod tests {
 
     /// A room with this connection in it, which is idle.
     fn in_room(connection: Connection) -> (Arc<WaitingRoom>, Connection, WaitingPlace) {
-        let room = Arc::new(Room::new(2, 2, |_| ()));
+        let room = Arc::new(Room::new(2, 2, 2, |_| ()));
         let (id, network, handle) = (room.arrival().0, connection.network(), connection.idle_handle());
         assert!(room.admit(connection, id, network, handle).unwrap().start_thread);
         let (connection, place) = room.next().unwrap();

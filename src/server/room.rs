@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::slots::{Id, Network, Slots};
-use crate::limits::{FEW_IDLE, MAX_EVICTING, THREAD_IDLE};
+use crate::limits::{FEW_IDLE, THREAD_IDLE};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
 /// `G` is a guest, `H` is the handle that evicts one.
@@ -26,11 +26,15 @@ pub(crate) struct Room<G, H> {
 #[derive(Debug)]
 struct State<G, H> {
     slots: Slots<H>,
+    /// With so many evicted guests that have not closed yet, the room is crowded.
+    max_evicting: usize,
     queue: VecDeque<(G, Id)>,
     /// Threads that serve a guest or wait for one.
     threads: usize,
     waiting_threads: usize,
     acceptors: usize,
+    /// Calls that wait for `left`. A notification is a system call even if nobody waits.
+    waiting_for_left: usize,
     /// Counts the guests that have left.
     departures: u64,
     closing: bool,
@@ -58,13 +62,15 @@ pub(crate) enum WithoutThread<G, H> {
 }
 
 impl<G, H> Room<G, H> {
-    pub(crate) fn new(capacity: usize, acceptors: usize, end_reading: fn(&H)) -> Room<G, H> {
+    pub(crate) fn new(capacity: usize, max_evicting: usize, acceptors: usize, end_reading: fn(&H)) -> Room<G, H> {
         let state = State {
             slots: Slots::new(capacity),
+            max_evicting,
             queue: VecDeque::new(),
             threads: 0,
             waiting_threads: 0,
             acceptors,
+            waiting_for_left: 0,
             departures: 0,
             closing: false,
         };
@@ -101,7 +107,7 @@ impl<G, H> Room<G, H> {
     pub(crate) fn thread_not_started(&self) -> WithoutThread<G, H> {
         let mut state = self.lock();
         state.threads -= 1;
-        self.left.notify_all();
+        self.notify_left(&state);
         if state.queue.is_empty() {
             return WithoutThread::Served;
         }
@@ -140,7 +146,7 @@ impl<G, H> Room<G, H> {
             }
             if state.queue.is_empty() && (state.closing || idle_for_long) {
                 state.threads -= 1;
-                self.left.notify_all();
+                self.notify_left(&state);
                 return None;
             }
         }
@@ -155,8 +161,8 @@ impl<G, H> Room<G, H> {
     /// Waits while many evicted guests have not closed yet, for at most `timeout`.
     pub(crate) fn wait_while_crowded(&self, timeout: Duration) {
         let state = self.lock();
-        if state.slots.evicting() >= MAX_EVICTING {
-            drop(self.wait_until(state, Instant::now() + timeout, &|state| state.slots.evicting() < MAX_EVICTING));
+        if state.is_crowded() {
+            drop(self.wait_until(state, Instant::now() + timeout, &|state| !state.is_crowded()));
         }
     }
 
@@ -180,9 +186,10 @@ impl<G, H> Room<G, H> {
 
     /// Begins the shutdown: threads now end when no guest is queued.
     pub(crate) fn close(&self) {
-        self.lock().closing = true;
+        let mut state = self.lock();
+        state.closing = true;
         self.queued.notify_all();
-        self.left.notify_all();
+        self.notify_left(&state);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -191,8 +198,9 @@ impl<G, H> Room<G, H> {
 
     /// Tells the room that an acceptor has ended.
     pub(crate) fn acceptor_left(&self) {
-        self.lock().acceptors -= 1;
-        self.left.notify_all();
+        let mut state = self.lock();
+        state.acceptors -= 1;
+        self.notify_left(&state);
     }
 
     /// Waits until all acceptors have ended, for at most `timeout`. Returns whether they have.
@@ -214,19 +222,28 @@ impl<G, H> Room<G, H> {
 
     fn wait_until<'a>(
         &'a self,
-        state: MutexGuard<'a, State<G, H>>,
+        mut state: MutexGuard<'a, State<G, H>>,
         deadline: Instant,
         done: &dyn Fn(&State<G, H>) -> bool,
     ) -> MutexGuard<'a, State<G, H>> {
         let timeout = deadline.saturating_duration_since(Instant::now());
+        state.waiting_for_left += 1;
         let waited = self.left.wait_timeout_while(state, timeout, |state| !done(state));
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.waiting_for_left -= 1;
+        state
+    }
+
+    fn notify_left(&self, state: &State<G, H>) {
+        if state.waiting_for_left > 0 {
+            self.left.notify_all();
+        }
     }
 
     fn leave(&self, state: &mut State<G, H>, id: Id) {
         state.slots.leave(id);
         state.departures += 1;
-        self.left.notify_all();
+        self.notify_left(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<G, H>> {
@@ -235,6 +252,10 @@ impl<G, H> Room<G, H> {
 }
 
 impl<G, H> State<G, H> {
+    fn is_crowded(&self) -> bool {
+        self.slots.evicting() >= self.max_evicting
+    }
+
     /// Evicts an idle guest that has a thread, so that its thread becomes free.
     fn evict_served(&mut self) -> Option<H> {
         let slots = &mut self.slots;
@@ -301,15 +322,18 @@ pub(crate) struct Idle<'a, G, H> {
 
 impl<G, H> Drop for Idle<'_, G, H> {
     fn drop(&mut self) {
-        self.place.room.lock().slots.becomes_active(self.place.id);
+        let room = &*self.place.room;
+        let mut state = room.lock();
+        state.slots.becomes_active(self.place.id);
         // A drain waits until no guest is idle.
-        self.place.room.left.notify_all();
+        room.notify_left(&state);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_EVICTING;
     use std::thread;
 
     const HERE: Network = Network::Loopback;
@@ -318,7 +342,7 @@ mod tests {
 
     /// An empty room with that many places and two acceptors.
     fn room(capacity: usize) -> Arc<Names> {
-        Arc::new(Room::new(capacity, 2, |_| ()))
+        Arc::new(Room::new(capacity, MAX_EVICTING, 2, |_| ()))
     }
 
     /// Admits an idle guest whose handle is its name.
@@ -551,7 +575,7 @@ mod tests {
     #[test]
     fn an_evicted_guest_with_a_request_no_longer_counts_as_evicting() {
         static TOLD: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let room = Arc::new(Room::new(2, 2, |name: &u32| TOLD.store(*name, std::sync::atomic::Ordering::Relaxed)));
+        let room = Arc::new(Room::new(2, MAX_EVICTING, 2, |name: &u32| TOLD.store(*name, std::sync::atomic::Ordering::Relaxed)));
         let places: Vec<_> = (1..3).map(|name| serve(&room, name)).collect();
         assert_eq!(admit(&room, 3).evicted, Some(1));
         places[0].stays_active();
@@ -578,7 +602,7 @@ mod tests {
         fn nobody(name: &u32) {
             panic!("{name} was told to go");
         }
-        let room = Arc::new(Room::new(2, 2, nobody));
+        let room = Arc::new(Room::new(2, MAX_EVICTING, 2, nobody));
         let places: Vec<_> = (1..3).map(|name| serve(&room, name)).collect();
         assert_eq!(room.evict_one().0, Some(1));
         places[0].stays_active();
