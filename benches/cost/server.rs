@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::figures::{self, Panel};
 use crate::process::{PATIENCE, Running, ask, cpu_ms, daemon, family, is_there, memory, signal, wait};
-use crate::stats::{median, paired, quantile, ratio, spread, table};
+use crate::stats::{figure, median, paired, quantile, ratio, spread, table};
 use crate::{Build, peers};
 
 /// Clients that start a request and never finish it; within the usual 1,024 descriptors of a process.
@@ -82,7 +82,7 @@ pub(crate) fn run(builds: &[Build], scratch: &Path, quick: bool, skipped: &mut V
         &["server", "1", "ratio", "16", "ratio", "64", "ratio", "256", "ratio"],
         subjects.iter().map(|subject| {
             let all = subject.cpu_at_once.iter().zip(&first.cpu_at_once);
-            let cells = all.flat_map(|(cpu, nginx)| [format!("{:.1}", median(cpu) * 1000.0), ratio(paired(cpu, nginx))]);
+            let cells = all.flat_map(|(cpu, nginx)| [figure(median(cpu) * 1000.0, 1), ratio(paired(cpu, nginx))]);
             std::iter::once(subject.name.to_owned()).chain(cells).collect()
         }),
     );

@@ -19,7 +19,12 @@ pub(crate) fn paired(values: &[f64], beside: &[f64]) -> f64 {
 
 /// A ratio, unless there was nothing to compare.
 pub(crate) fn ratio(ratio: f64) -> String {
-    if ratio.is_finite() { format!("{ratio:.2}") } else { "-".into() }
+    figure(ratio, 2)
+}
+
+/// A number, unless nothing was measured.
+pub(crate) fn figure(value: f64, decimals: usize) -> String {
+    if value.is_finite() { format!("{value:.decimals$}") } else { "-".into() }
 }
 
 /// Median, and the spread of the middle four fifths.
