@@ -246,7 +246,7 @@ impl Server {
         }
         if starts {
             let server = Arc::clone(self);
-            if spawn("health", Box::new(move || server.serve_guests())).is_err() {
+            if spawn("health-wait", Box::new(move || server.serve_guests())).is_err() {
                 self.without_thread();
             }
         }

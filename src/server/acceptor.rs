@@ -50,7 +50,7 @@ impl Service {
     /// Starts an acceptor. The room has already counted it.
     pub(crate) fn start_acceptor(self: &Arc<Self>, listener: Arc<TcpListener>) -> io::Result<()> {
         let service = Arc::clone(self);
-        spawn("health", Box::new(move || service.accept_all(listener)))
+        spawn("health-accept", Box::new(move || service.accept_all(listener)))
     }
 
     /// The loop of an acceptor: it ends when the server drains or the listener fails.
@@ -110,7 +110,7 @@ impl Service {
         }
         if admitted.start_thread {
             let service = Arc::clone(self);
-            if let Err(error) = spawn("health", Box::new(move || service.serve_guests())) {
+            if let Err(error) = spawn("health-wait", Box::new(move || service.serve_guests())) {
                 self.without_thread(&error);
             }
         }

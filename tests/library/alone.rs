@@ -36,11 +36,11 @@ fn own(file: &str) -> Option<PathBuf> {
     cfg!(target_os = "linux").then(|| Path::new("/proc/self").join(file))
 }
 
-/// The number of threads of that name in this process, if the system tells.
-pub(crate) fn threads_named(name: &str) -> Option<usize> {
+/// The number of threads in this process whose names start so, if the system tells.
+pub(crate) fn threads_named(start: &str) -> Option<usize> {
     let tasks = std::fs::read_dir(own("task")?).ok()?;
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    Some(names.filter(|found| found.trim_end() == name).count())
+    Some(names.filter(|found| found.starts_with(start)).count())
 }
 
 /// The bytes of memory that this process uses, if the system tells.
