@@ -17,7 +17,7 @@ notices, and the reason why that is no gap. It prints a table of what became of 
 `unreached`  no test gets there
 `unviable`   it does not compile
 `elsewhere`  it is in code for other systems, or in a test
-`untried`    there was no time for it, or a test that may notice it fails without a mutant
+`untried`    there was no time for it
 
 `accepted`   it survives or is not reached, and ACCEPTED says why that is no gap
 
@@ -352,7 +352,7 @@ def run(executable, tree, arguments, seconds, **variables):
 
 
 def learn(executable, tree, only):
-    """The tests of an executable: what each reaches, and how long it takes. And those that fail without a mutant."""
+    """The tests of an executable: what each reaches, and how long it takes."""
     listed = subprocess.run([executable, "--list", "--format=terse"], cwd=tree, capture_output=True, text=True, check=True).stdout
     names = [line.removesuffix(": test") for line in listed.splitlines() if line.endswith(": test")]
     tests = {}
@@ -371,10 +371,9 @@ def learn(executable, tree, only):
     # Again, with nothing beside it.
     for name in [name for name in names if name not in tests]:
         once(name)
-    failing = [name for name in names if name not in tests]
-    for name in failing:
+    for name in [name for name in names if name not in tests]:
         say(f"left out, since it fails without a mutant: {name}")
-    return tests, failing
+    return tests
 
 
 def attempt(mutant, executable, tests, tree, until):
@@ -468,8 +467,6 @@ def try_all(tree, mutants, mine, targets, until):
         crate = "baton_health" if name.startswith("src/bin/") else "crate"
         files.append(File(tree, name, [mutant for mutant in mine if mutant.file == name], crate))
     waiting = [mutant for mutant in mine if mutant.outcome is None]
-    # A test that was left out might have noticed what the others did not.
-    blind = False
     for target in targets:
         waiting = [mutant for mutant in waiting if mutant.outcome in (None, *LEFT)]
         if not waiting or time.monotonic() > until:
@@ -487,11 +484,7 @@ def try_all(tree, mutants, mine, targets, until):
         for mutant in waiting:
             mutant.outcome = mutant.reached
         learning = time.monotonic()
-        tests = []
-        for executable in executables:
-            reached, failing = learn(executable, tree, {mutant.number for mutant in waiting})
-            tests.append((executable, reached))
-            blind = blind or bool(failing)
+        tests = [(executable, learn(executable, tree, {mutant.number for mutant in waiting})) for executable in executables]
         trying = time.monotonic()
         for executable, reached in tests:
             with concurrent.futures.ThreadPoolExecutor(JOBS) as workers:
@@ -507,7 +500,7 @@ def try_all(tree, mutants, mine, targets, until):
         for mutant in file.mutants:
             if mutant.outcome == "alone":
                 mutant.outcome = attempt_alone(mutant, file, tree, targets, until)
-            elif mutant.outcome is None or blind and mutant.outcome in LEFT:
+            elif mutant.outcome is None:
                 mutant.outcome = "untried"
 
 
