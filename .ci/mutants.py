@@ -336,7 +336,7 @@ def run(executable, tree, arguments, seconds, **variables):
     """The exit code of some tests, or None if they hang."""
     environment = dict(os.environ, CARGO_MANIFEST_DIR=str(tree), RUST_BACKTRACE="0", **variables)
     process = subprocess.Popen(
-        [executable, "-q", f"--test-threads={AT_ONCE}", *arguments], cwd=tree, env=environment, stdin=subprocess.DEVNULL,
+        [executable, "-q", "--include-ignored", f"--test-threads={AT_ONCE}", *arguments], cwd=tree, env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )
     try:

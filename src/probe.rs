@@ -238,6 +238,14 @@ mod tests {
     use std::cell::RefCell;
 
     #[test]
+    fn a_server_is_told_the_whole_seconds_that_the_probe_waits() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let request = |milliseconds| Probe::new(address).timeout(Duration::from_millis(milliseconds)).request(address);
+        assert!(request(1999).contains("\r\nPrefer: wait=1\r\n"));
+        assert!(!request(999).contains("Prefer"));
+    }
+
+    #[test]
     fn two_addresses_share_one_deadline() {
         use ErrorKind::{AddrNotAvailable, ConnectionRefused, NetworkUnreachable, TimedOut};
         let clock = Clock::start(Duration::from_secs(60));

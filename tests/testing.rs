@@ -87,13 +87,23 @@ fn a_secret_may_come_from_a_file() {
     }
     let both = token(&[("BATON_TOKEN", "hunter2")]).unwrap_err().to_string();
     assert_eq!(both, "BATON_TOKEN and --token-file are both set: one is enough");
-    for (contents, reason) in [(Vec::new(), "the file is empty"), (vec![b'x'; 70_000], "larger than 64 KiB")] {
+    std::fs::write(&path, vec![b'x'; 65_536]).expect("room for a file");
+    assert_eq!(token(&[]).expect("it is just small enough").0.len(), 65_536);
+    for (contents, reason) in [(Vec::new(), "the file is empty"), (vec![b'x'; 65_537], "larger than 64 KiB")] {
         std::fs::write(&path, contents).expect("room for a file");
         assert_eq!(token(&[]).unwrap_err().to_string(), format!("--token-file {}: {reason}", path.display()));
     }
     std::fs::remove_file(&path).expect("it is there");
     let missing = token(&[]).unwrap_err().to_string();
     assert!(missing.starts_with(&format!("--token-file {}: ", path.display())), "{missing}");
+}
+
+#[test]
+fn what_may_be_secret_is_not_printed() {
+    let settings = app().try_parse_from(["--address=here:80"], &[("BATON_TOKEN", "hunter2")]).expect("all is there");
+    assert_eq!(format!("{:?}", settings.get(&TOKEN)), "Secret(..)");
+    let text = format!("{settings:?}");
+    assert!(text.contains("\"token\"") && !text.contains("hunter2"), "{text}");
 }
 
 // What `/health` says: a server on any free port, and a probe beside it.

@@ -515,6 +515,7 @@ mod tests {
             (vec![Setting::switch("a").short('h').row], "the name of setting --a is taken"),
             (vec![Setting::switch("a").short('x').row, Setting::switch("b").short('x').row], "the name of setting --a is taken"),
             (vec![Setting::switch("a").variable("BATON_B").row, Setting::switch("b").row], "the name of setting --a is taken"),
+            (vec![Setting::switch("a").variable("BATON_B").row, Setting::switch("a").row], "the name of setting --a is taken"),
             (vec![choice.row], "the default of setting --mode is not allowed"),
         ] {
             assert_eq!(Table::new(&own, &Config::default()).err().as_deref(), Some(expected));

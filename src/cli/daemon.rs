@@ -322,5 +322,8 @@ mod tests {
             assert!(reason.ends_with(&format!("{}{hint}", io::Error::from(kind))), "{reason}");
             assert_eq!(reason.starts_with("127.0.0.1:80: "), what == "listen", "{reason}");
         }
+        let RunError(_, reason) =
+            listen_error(&ErrorKind::PermissionDenied.into(), "127.0.0.1:1024".parse().unwrap(), &Settings::default());
+        assert!(!reason.contains("CAP_NET_BIND_SERVICE"), "{reason}");
     }
 }

@@ -142,6 +142,25 @@ mod tests {
         assert_eq!(wrapped("one two three", 14), "      one two\n      three\n");
         assert_eq!(wrapped("one two three", 1), "      one\n      two\n      three\n");
         assert_eq!(wrapped("", 80), "      \n");
+        assert_eq!(wrapped("one two three", 13), "      one two\n      three\n", "it fits exactly");
+        assert_eq!(wrapped("one two three", 12), "      one\n      two\n      three\n");
+        assert_eq!(wrapped("a b c d", 11), "      a b c\n      d\n");
+    }
+
+    #[test]
+    fn each_section_has_one_title_and_each_setting_what_is_known_of_it() {
+        use crate::cli::Setting;
+        let rows = [
+            Setting::text("region", "NAME").optional().help("Where").row,
+            Setting::choice("mode", "MODE", &["fast", "safe"]).default("safe").help("How").row,
+        ];
+        let help = Table::new(&rows, &crate::config::Config::default()).unwrap().help("program", "1", "", 80);
+        let own = "  --region=NAME, BATON_REGION\n      Where\n  --mode=MODE, BATON_MODE\n      How (fast, safe) [default: safe]\n";
+        assert!(help.contains(own), "{help}");
+        for (title, _) in SECTIONS {
+            assert!(help.matches(&["\n", title, ":\n"].concat()).count() <= 1, "{help}");
+        }
+        assert_eq!(help.matches(":\n").count(), 4 + SECTIONS.len(), "{help}");
     }
 
     #[test]

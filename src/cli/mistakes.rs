@@ -203,6 +203,33 @@ mod tests {
         ] {
             assert_eq!(nearest(text, &mut words.into_iter()), expected, "{text}");
         }
+        assert_eq!(nearest("up", &mut ["on"].into_iter()), None, "all of a short word differs");
+        assert_eq!(nearest("c", &mut ["abc", "a-cd"].into_iter()), Some("a-cd"));
         assert_eq!((distance("", "abc"), distance("abc", "abc"), distance("kitten", "sitting")), (3, 0, 3));
+        assert_eq!((distance("a", ""), distance("abc", "")), (1, 3));
+    }
+
+    #[test]
+    fn a_hint_is_given_for_the_mistake_that_was_made() {
+        let table = crate::cli::table::Table::new(&[], &crate::config::Config::default()).unwrap();
+        let port = table.row("health-check-port", false).unwrap();
+        let quotes = "; the quotes are part of the value";
+        let service = "; Kubernetes sets it for a Service of that name: write enableServiceLinks: false in the pod";
+        for (text, source, expected) in [
+            ("\"8081\"", Source::Variable, quotes),
+            ("'8081'", Source::Flag, quotes),
+            ("\"8081'", Source::Flag, ""),
+            ("8081x", Source::Flag, ""),
+            ("tcp://10.0.0.1:80", Source::Variable, service),
+            ("tcp://10.0.0.1:80", Source::Flag, ""),
+        ] {
+            assert_eq!(hint(port, text, source), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_typed_is_cut_when_it_is_long() {
+        assert_eq!(printable("x".repeat(200).as_ref()), "x".repeat(200));
+        assert_eq!(printable("x".repeat(201).as_ref()), "x".repeat(197) + "...");
     }
 }

@@ -97,6 +97,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_cut_is_marked() {
+        assert_eq!((shown(b" abc\n", 3), shown(b"abcd", 3)), ("abc".into(), "abc...".into()));
+    }
+
+    #[test]
     fn a_health_servers_body_is_reduced_to_its_texts() {
         for (body, expected) in [
             (

@@ -73,7 +73,7 @@ fn trouble_with_the_source_is_logged_once_and_so_is_its_end() {
     daemon.line("connected");
     // A pipe of its own for each round, there before the round begins, tells one from the next.
     source.put_pipe("passwd");
-    for contents in ["broken\n", "broken as well\n", PASSWD] {
+    for contents in ["broken\n", "broken:too\n", PASSWD] {
         let mut round = source.wait_for_reader("passwd");
         source.put_pipe("passwd");
         round.write_all(contents.as_bytes()).unwrap();

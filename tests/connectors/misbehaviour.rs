@@ -175,6 +175,15 @@ fn a_torn_line_does_not_spoil_the_next_and_lost_lines_are_counted() {
 }
 
 #[test]
+fn lines_that_are_lost_whole_leave_no_empty_line() {
+    // Each line is one write. A pipe has room for about twenty.
+    let (before, after) = stderr_read_late(&["log 3000"; 25], &["log 7"]);
+    assert!(before.ends_with("}\n"), "{:?}", before.get(before.len().saturating_sub(100)..));
+    let messages: Vec<_> = after.iter().map(|line| log_line(line).at("msg").unwrap_or_default().to_owned()).collect();
+    assert_eq!(messages, ["log lines lost", "as asked", "draining", "work finished", "finished", "dropped"], "{after:?}");
+}
+
+#[test]
 fn the_journal_is_told_how_grave_a_line_is() {
     use std::os::unix::fs::MetadataExt;
 

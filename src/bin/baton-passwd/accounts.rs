@@ -297,6 +297,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_may_be_as_large_as_the_limit() {
+        let path = std::env::temp_dir().join(format!("baton-health-large-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        for (size, fits) in [(MAX_FILE, true), (MAX_FILE + 1, false), (MAX_FILE + CHUNK + 1, false)] {
+            file.set_len(size as u64).unwrap();
+            assert_eq!(contents(&path).is_ok_and(|bytes| bytes.len() == size), fits, "{size}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn the_seeds_of_the_fuzz_target_do_not_break_a_promise() {
         let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
         if !fuzz.exists() {
