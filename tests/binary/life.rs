@@ -64,6 +64,10 @@ fn without_health_check_nothing_listens_and_the_connector_works_as_before() {
 fn with_health_check_one_socket_listens() {
     let source = Source::new();
     assert_eq!(listening_sockets(&source.daemon(&[]).connected()), 1);
+    // One for all addresses too, unless IPv6 sockets take no IPv4 connections here.
+    let apart = std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|value| value.trim() == "1");
+    let all = source.daemon(&["--health-check-bind-address=0.0.0.0"]).connected();
+    assert_eq!(listening_sockets(&all), if apart { 2 } else { 1 });
 }
 
 /// How many sockets of the process other processes could connect to.
