@@ -469,7 +469,12 @@ def try_all(tree, mutants, mine, targets, until):
     waiting = [mutant for mutant in mine if mutant.outcome is None]
     for target in targets:
         waiting = [mutant for mutant in waiting if mutant.outcome in (None, *LEFT)]
-        if not waiting or time.monotonic() > until:
+        if not waiting:
+            break
+        # The tests that are left might have noticed these.
+        if time.monotonic() > until:
+            for mutant in waiting:
+                mutant.outcome = "untried"
             break
         if target == ["--bins"] and not any(mutant.file.startswith("src/bin/") for mutant in waiting):
             continue
