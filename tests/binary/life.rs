@@ -1,12 +1,11 @@
 //! How the daemon starts, what it does while it cannot connect, and how it ends.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::client;
 use crate::daemon::{Daemon, log_line};
 use crate::endpoints::assert_answer;
-use crate::json::Json;
 use crate::program::{self, run, started_by, until};
 use crate::server;
 use crate::source::{PASSWD, Source};
@@ -235,15 +234,21 @@ fn validating(source: &Source) -> (Daemon, TcpStream, std::fs::File) {
     (daemon, client, reader)
 }
 
+/// The answer comes a quarter of a second before the end. If a busy machine takes that moment away, the next attempt
+/// may succeed.
 #[test]
 fn who_waits_for_a_verdict_is_answered_before_it_ends() {
-    let source = Source::new();
-    let (mut daemon, client, _reader) = validating(&source);
-    daemon.signal("TERM");
-    let json = unhealthy(client);
-    let reason = json.at("details.validation_error").unwrap_or_default();
-    assert!(reason.starts_with("the connector is shutting down"), "{json:?}");
-    assert_eq!(daemon.exit(), Some(0));
+    let answer = until("an answer", || {
+        let source = Source::new();
+        let (mut daemon, mut client, _reader) = validating(&source);
+        daemon.signal("TERM");
+        let mut text = String::new();
+        let read = client.read_to_string(&mut text);
+        assert_eq!(daemon.exit(), Some(0));
+        Some(text).filter(|text| read.is_ok() && !text.is_empty())
+    });
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"status\":\"unhealthy\""), "{answer}");
+    assert!(answer.contains("\"validation_error\":\"the connector is shutting down"), "{answer}");
 }
 
 #[test]
@@ -354,14 +359,6 @@ fn a_validation_that_hangs_is_an_answer_in_time() {
     drop(reader);
     assert_eq!(client::answer(client).status, 200);
     daemon.probe(&[]).succeeded_with("healthy\n");
-}
-
-#[track_caller]
-fn unhealthy(client: TcpStream) -> Json {
-    let answer = client::answer(client);
-    let json = answer.json();
-    assert_eq!((answer.status, json.at("status")), (503, Some("unhealthy")), "{answer:?}");
-    json
 }
 
 #[test]
