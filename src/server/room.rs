@@ -289,7 +289,12 @@ impl<G, H> Place<G, H> {
     /// before, it keeps its thread, so the room evicts another guest for the one in the queue.
     pub(crate) fn stays_active(&self) {
         let mut state = self.room.lock();
-        let other = if state.slots.stays(self.id) && !state.queue.is_empty() { state.evict_served() } else { None };
+        let was_evicted = state.slots.stays(self.id);
+        let other = if was_evicted && !state.queue.is_empty() { state.evict_served() } else { None };
+        if was_evicted {
+            // The room may be crowded no longer.
+            self.room.notify_left(&state);
+        }
         drop(state);
         if let Some(other) = other {
             (self.room.end_reading)(&other);
@@ -581,6 +586,21 @@ mod tests {
         places[0].stays_active();
         assert_eq!(TOLD.load(std::sync::atomic::Ordering::Relaxed), 2, "the thread of another one is for the guest in the queue");
         assert_eq!(room.lock().slots.evicting(), 1);
+    }
+
+    #[test]
+    fn an_evicted_guest_with_a_request_ends_the_wait_of_a_crowded_acceptor() {
+        let room = Arc::new(Room::new(2, 1, 2, |_| ()));
+        let place = serve(&room, 1);
+        assert_eq!(room.evict_one().0, Some(1));
+        thread::scope(|scope| {
+            let acceptor = scope.spawn(|| room.wait_while_crowded(Duration::from_secs(3600)));
+            while room.lock().waiting_for_left == 0 {
+                thread::yield_now();
+            }
+            place.stays_active();
+            acceptor.join().unwrap();
+        });
     }
 
     #[test]
