@@ -8,8 +8,8 @@ use crate::text::{TIMES, push_digits, without_times};
 
 /// Several checks in a row, for a [`validate`](crate::Connector::validate) that looks at more than one thing.
 ///
-/// Each check has a name, runs at once, and is told how much time is left. Nothing interrupts a check, so it
-/// passes that time on to what it calls. All checks run, also after one has failed, so that an operator sees
+/// Each check has a name, runs as soon as it is added, and is told how much time is left. Nothing interrupts a check,
+/// so it passes that time on to what it calls. All checks run, even after one has failed, so that an operator sees
 /// everything that is wrong. A check is not begun when no time is left, and counts as failed.
 ///
 /// ```
@@ -108,7 +108,7 @@ impl Checks {
         push_digits(&mut self.times, milliseconds(time), 1);
         self.times.push_str(" ms");
         if let Err(error) = result {
-            // The times of checks inside of this one would stand where nobody leaves them out.
+            // The times of nested checks would stand in the middle of the text, where nothing removes them.
             let text = explain(&*error);
             self.fail(name, without_times(&text));
         }

@@ -42,7 +42,7 @@ pub use self::found::{Secret, Value};
 pub use self::setting::Setting;
 pub use self::settings::Settings;
 
-/// A connector's program: what its `main` returns.
+/// A connector's whole program. Its `main` returns what [`run`](App::run) returns.
 ///
 /// ```no_run
 /// use baton_health::{App, BoxError, Connector, Setting};
@@ -81,7 +81,7 @@ impl App {
         App { name, version, about: "", settings: Vec::with_capacity(USUAL_SETTINGS), config: Config::default() }
     }
 
-    /// Says in a sentence what the connector is for. Default is nothing.
+    /// Says in a sentence what the connector is for. Empty by default.
     pub fn about(mut self, about: &'static str) -> App {
         self.about = about;
         self
@@ -119,12 +119,12 @@ impl App {
     /// To run the connector, it
     ///
     /// 1. listens, if the health check is enabled;
-    /// 2. calls `connect`, which builds the connector, on a thread of its own. `connect` need not look at signals,
-    ///    and may take long;
+    /// 2. calls `connect`, which builds the connector, on a thread of its own. `connect` need not look at signals, and
+    ///    may take long: a signal ends the process without waiting for it;
     /// 3. calls [`serve`](Connector::serve), and waits until that returns, or until SIGTERM, SIGINT or SIGHUP asks
     ///    the process to finish. A second signal, half a second later or more, ends the process at once;
-    /// 4. requests [`Stop`] and drops the connector when `serve` has returned, for whatever reason. It waits for that
-    ///    no longer than [`Config::drain_timeout`].
+    /// 4. on a signal makes `/ready` fail and requests [`Stop`], which it also does when `serve` returns by itself.
+    ///    Then it drains the server and drops the connector, all within [`Config::drain_timeout`].
     ///
     /// What happens is logged through [`Config::on_event`]. Bad usage is one line on standard error.
     ///
@@ -145,8 +145,8 @@ impl App {
         self.run_with_stop(|settings, _| connect(settings))
     }
 
-    /// As [`run`](App::run), for a connector that takes long to build, or that tries again until it succeeds.
-    /// `connect` also gets the [`Stop`] that is requested when the process is asked to finish.
+    /// As [`run`](App::run), for a `connect` that tries again until it succeeds. It also gets the [`Stop`] that is
+    /// requested when the process is asked to finish. The process does not wait for `connect` after that.
     ///
     /// ```no_run
     /// # use baton_health::{App, BoxError, Connector, Settings, Stop};

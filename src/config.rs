@@ -32,11 +32,11 @@ pub struct Config {
     /// Where to listen; port 0 means any free port. Default is `127.0.0.1:8081`. [`App`](crate::App)
     /// sets it from the command line and the environment.
     pub address: SocketAddr,
-    /// How many connections may wait at once, at least 2. Each has a thread of its own. At the limit the server
-    /// closes an idle connection to make room for a new one. At most half of the connections may wait for
-    /// `validate`, and at most a quarter may be inside `ready`; beyond that `/health` or `/ready` answers 503 at
-    /// once. If the process may have few descriptors (`ulimit -n`), the server keeps fewer connections and leaves
-    /// 32 descriptors to the rest of the process. Default is 64.
+    /// How many connections may wait at once, at least 2. Each has a thread of its own. At the limit the server closes
+    /// an idle connection to make room for a new one. At most half of the connections may wait for `validate`, and at
+    /// most a quarter (at least one) may be inside `ready`; beyond that `/health` or `/ready` answers 503 at once. If
+    /// the process may have few descriptors (`ulimit -n`), the server keeps fewer connections and leaves 32 descriptors
+    /// to the rest of the process, but it takes a quarter of them, and 4, at least. Default is 64.
     pub max_connections: usize,
     /// How long a client may take to send its request's head, and again to take the answer. A client that takes
     /// longer to send gets 408, or no answer if it sent nothing. Default is 5 s.
@@ -50,11 +50,12 @@ pub struct Config {
     /// How long shutdown may wait for the connector's `serve` to return and for answers under way to be
     /// delivered. After that it waits for neither. Default is 5 s.
     pub drain_timeout: Duration,
-    /// Called with each [`Event`], from any thread. An ordinary request causes no event. A change of a verdict
-    /// is reported after the client has its answer, so a function that blocks delays no answer. If this function
-    /// panics, the server writes the event to standard error instead. An event that arises on the same
-    /// thread while this function runs goes to standard error too, since the function may hold a lock.
-    /// Default writes JSON lines to standard error.
+    /// Called with each [`Event`] at or above the log level (`--log-level`; `info` without an [`App`](crate::App)),
+    /// from any thread. An ordinary request causes no event. A change of a verdict is reported after the client has its
+    /// answer, so a function that blocks delays no answer. If this function panics, the server writes the event to
+    /// standard error instead. An event that arises on the same thread while this function runs goes to standard error
+    /// too, since the function may hold a lock. Default writes lines to standard error: JSON, or under an `App` on a
+    /// terminal, text.
     pub on_event: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
 }
 

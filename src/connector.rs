@@ -6,7 +6,8 @@ use std::iter;
 use crate::limits::MAX_SOURCES;
 use crate::stop::Stop;
 
-/// Any error that a connector reports. `?` converts every error type to it.
+/// Any error that a connector reports. `?` converts strings and every error type that is `Send`, `Sync` and `'static`
+/// to it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A connector: it does its own work, and can tell whether that works.
@@ -28,12 +29,12 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub trait Connector: Send + Sync + 'static {
     /// Checks whether the connector can really do its work. `/health` asks this.
     ///
-    /// It may call upstream and block: it has a thread of its own, and one run at a time. All clients that ask
-    /// during a run get its verdict, which is then reused for
+    /// It may call upstream and block: it runs on a thread of its own (or that of a request, if none can be started),
+    /// one run at a time. All clients that ask during a run get its verdict, which is then reused for
     /// [`Config::validate_ttl`](crate::Config::validate_ttl). If a run takes longer than
-    /// [`Config::validate_timeout`](crate::Config::validate_timeout), or than the client will wait, the client
-    /// gets 503. The run itself goes on, and no other run starts beside it, so a run that hangs costs one
-    /// thread. Give every call to upstream a timeout of its own; [`Checks`](crate::Checks) divides one among several.
+    /// [`Config::validate_timeout`](crate::Config::validate_timeout), or than the client will wait, the client gets
+    /// 503. The run itself goes on, and no other run starts beside it, so a run that hangs costs one thread. Give every
+    /// call to upstream a timeout of its own; [`Checks`](crate::Checks) divides one among several.
     ///
     /// # Errors
     ///
@@ -63,13 +64,14 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// It must return soon after `stop` is requested: with the defaults within 4.5 s. `stop` interrupts nothing, so
     /// give each call to upstream a shorter timeout, and ask [`Stop::is_requested`] between two of them. The process
-    /// waits until half a second before the end of [`Config::drain_timeout`](crate::Config::drain_timeout), and
-    /// keeps that half second for answers under way. If `serve` has not returned by then, the process logs that and ends. If `serve` returns before `stop`
-    /// is requested, the daemon ends.
+    /// waits until half a second (at most half of the time) before the end of
+    /// [`Config::drain_timeout`](crate::Config::drain_timeout), and keeps that half second for answers under way. If
+    /// `serve` has not returned by then, the process logs that and ends. If `serve` returns before `stop` is requested,
+    /// the daemon ends.
     ///
-    /// `stop` is requested whenever `serve` has returned, also after an error or a panic. So threads and tasks
-    /// that wait for a clone of it end, and the destructor may wait for them. The process waits for the
-    /// destructor until `drain_timeout` is over.
+    /// `stop` is requested whenever `serve` has returned, even after an error or a panic. So threads and tasks that
+    /// wait for a clone of it end, and the destructor may wait for them. The process waits for the destructor until
+    /// `drain_timeout` is over.
     ///
     /// # Errors
     ///
@@ -101,9 +103,9 @@ where
     }
 }
 
-/// An error's text followed by those of its [sources](std::error::Error::source), as logs and answers show
-/// it. HTTP clients often say the reason only in a source. A source whose text is already the end is not repeated,
-/// and those beyond the 32nd are left out.
+/// An error's text followed by those of its [sources](std::error::Error::source), as logs and answers show it. HTTP
+/// clients often say the reason only in a source. A source with whose text the result already ends is not repeated, and
+/// those beyond the 32nd are left out.
 ///
 /// ```
 /// let error: baton_health::BoxError = "boom".into();

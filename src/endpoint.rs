@@ -17,7 +17,7 @@ pub(crate) const OVERDUE: &str = "validation has not finished";
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// `/health`: does the connector's `validate` succeed? For alarms and readiness of the whole chain.
+    /// `/health`: does the connector's `validate` succeed? For alarms and dashboards.
     #[default]
     Health,
     /// `/ready`: is the connector there, and can it serve? For readiness probes.

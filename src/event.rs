@@ -26,7 +26,7 @@ pub enum Level {
     Error,
 }
 
-/// Something worth logging in a health server or the program around it. An ordinary request is no event.
+/// Something worth logging in a health server or the program around it. An ordinary request is not an event.
 ///
 /// Its [`Display`](fmt::Display) is a line of text for a log of your own. For a log with fields there are
 /// [`level`](Event::level), [`message`](Event::message) and [`for_each_field`](Event::for_each_field).
@@ -162,7 +162,7 @@ impl Event<'_> {
     /// Calls `each` with the name and value of each field, for a log that has fields of its own.
     ///
     /// Every kind of event has the same fields each time, in the same order: `address`, `seconds`, `reason`, `what` and
-    /// `error` are all names there are. Only [`Event::Message`] has others, those that [`log`](crate::log()) was given.
+    /// `error` are the only names. Only [`Event::Message`] has others, those that [`log`](crate::log()) was given.
     ///
     /// ```
     /// use baton_health::Event;

@@ -39,8 +39,8 @@ pub(crate) fn line(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<Option<
     }
 }
 
-/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). A space before the colon fails, and so does a
-/// folded line: in both cases the text before the colon is no token.
+/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). A space before the colon fails, and so does a folded
+/// line: in both cases the text before the colon is not a token.
 pub(crate) fn field(text: &[u8]) -> Result<Halves<'_>, Malformed> {
     let (name, value) = split(text, b':').ok_or(Malformed)?;
     if is_token(name) { Ok((name, value.trim_ascii())) } else { Err(Malformed) }

@@ -29,8 +29,8 @@ pub(crate) const MAX_ERROR_TEXT: usize = 1024;
 /// Bytes of a head that are read at once: most heads are shorter.
 pub(crate) const USUAL_HEAD: usize = 1024;
 
-/// Threads that accept connections. With two, one accepts while the other works. On two processors, four
-/// threads answer 6 % fewer requests per second.
+/// Threads that accept connections on each listening socket. With two, one accepts while the other works. On two
+/// processors, four threads answer 6 % fewer requests per second.
 pub(crate) const ACCEPTORS: usize = 2;
 
 /// How long an acceptor waits for a request head. Most heads arrive with their connection or just after it,
@@ -65,8 +65,8 @@ pub(crate) const THREAD_IDLE: Duration = Duration::from_secs(2);
 /// connections are open. A connection that closes ends the pause.
 pub(crate) const BACKOFF: Duration = Duration::from_millis(50);
 
-/// After so many connections in a row that were gone before they were accepted, acceptors pause after each
-/// one: a system that reports nothing else must not keep a processor busy.
+/// After this many connections in a row that were gone before they were accepted, acceptors pause after each one: a
+/// system that reports nothing else must not keep a processor busy.
 pub(crate) const MANY_GONE: u32 = 100;
 
 /// Unknown errors of `accept` in a row before the listener counts as failed: 5 seconds, with a pause of
@@ -76,7 +76,7 @@ pub(crate) const MAX_UNKNOWN_ERRORS: u32 = 100;
 /// How many sources of an error are shown. A wrong `source` may return the error itself, without end.
 pub(crate) const MAX_SOURCES: usize = 32;
 
-/// A shortage is over after this long without a failed allocation.
+/// A shortage is over after this long in which every descriptor and thread could be had.
 pub(crate) const CALM: Duration = Duration::from_secs(5);
 
 /// How long an acceptor waits for the client of a connection for which no thread could be started.

@@ -16,7 +16,7 @@ use crate::event::{Event, Level};
 pub(crate) use self::stderr::{Format, configure};
 
 thread_local! {
-    /// This thread is inside `on_event`, the function of the program's owner.
+    /// This thread is inside `on_event`, a function of the program.
     static INSIDE_ON_EVENT: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -56,9 +56,9 @@ impl Probe {
         self
     }
 
-    /// Sets the time for connecting, sending the request and receiving the answer, all together. The
-    /// probe tells the server the whole seconds of it, and the server then answers before they are
-    /// over. Default is 5 s.
+    /// Sets the time for connecting, sending the request and receiving the answer, all together. The probe tells the
+    /// server the whole seconds of it, and the server then answers before they are over. A probe with no time fails at
+    /// once. Default is 5 s.
     pub fn timeout(mut self, timeout: Duration) -> Probe {
         self.timeout = timeout;
         self

@@ -41,7 +41,7 @@ use crate::log::Log;
 
 /// The health server: it listens from [`bind`](HealthServer::bind) until it is drained or dropped.
 ///
-/// It runs on threads of its own. Only [`drain`](HealthServer::drain) blocks; dropping the server drains it.
+/// It runs on threads of its own. Only [`drain`](HealthServer::drain) blocks, and dropping the server, which drains it.
 ///
 /// ```
 /// use baton_health::{BoxError, Config, Connector, Endpoint, HealthServer, Probe};
@@ -118,8 +118,8 @@ impl HealthServer {
         self.address
     }
 
-    /// Makes `connector` answer `/health` and `/ready` from now on. It replaces an earlier connector and its
-    /// verdict. Requests that wait for the earlier connector ask the new one instead.
+    /// Makes `connector` answer `/health` and `/ready` from now on. It replaces an earlier connector, which may be
+    /// dropped here, and its verdict. Requests that wait for the earlier connector ask the new one instead.
     pub fn attach(&self, connector: Arc<dyn Connector>) {
         self.service.validation.attach(connector);
     }
@@ -171,7 +171,7 @@ impl HealthServer {
     /// hangs get 503 just before the time is up; its thread is left behind. A `ready` that hangs keeps its thread
     /// and its client's connection.
     ///
-    /// Further calls return at once.
+    /// Further calls return at once, even while the first one still waits.
     pub fn drain(&self) {
         self.drain_by(after(Instant::now(), self.drain_timeout));
     }

@@ -535,7 +535,7 @@ mod tests {
             (|| _ = Setting::number("a", "N").default(0).range(1..=9), "the default of a setting is outside of its range"),
             (
                 || drop(Settings::default().get(&DOMAIN)),
-                "the setting --domain was not declared to the App, or as one of another type",
+                "the setting --domain was not declared to the App, or was declared with another type",
             ),
         ] {
             let payload = std::panic::catch_unwind(mistake).unwrap_err();

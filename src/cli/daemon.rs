@@ -111,7 +111,7 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |error| RunError(what, error.to_string())
 }
 
-/// The main thread: waits until the connector has ended or must end, and then until it has.
+/// The main thread: waits until the connector ends or is asked to, and in the second case until it has ended.
 fn supervise(work: Arc<Work>, inbox: &Inbox, drain_timeout: Duration) -> ExitCode {
     let message = work.next_message(inbox);
     let deadline = after(Instant::now(), drain_timeout);
@@ -275,8 +275,8 @@ fn log_panics(log: Log) {
     }));
 }
 
-/// Calls the owner's function on another thread. A panic inside a panic hook aborts the process, and this
-/// thread may hold a lock that the function waits for.
+/// Calls `on_event` on another thread. A panic inside a panic hook aborts the process, and this thread may hold a lock
+/// that the function waits for.
 fn log_panic(log: &Log, message: Arc<str>) {
     let logged = Stop::default();
     let (log, text, done) = (log.clone(), Arc::clone(&message), logged.clone());
@@ -295,7 +295,7 @@ fn report_listener_failure(config: &mut Config, sender: &Sender) {
     let on_event = Arc::clone(&config.on_event);
     let sender = sender.clone();
     config.on_event = Arc::new(move |event| {
-        // This comes first, since the owner's function may take long.
+        // This comes first, since `on_event` may take long.
         if let Event::ListenerFailed { .. } = event {
             sender.send(Message::ListenerFailed);
         }

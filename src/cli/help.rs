@@ -6,7 +6,7 @@ use super::table::Table;
 const SECTIONS: [(&str, Scope); 5] = [
     ("Connector", Scope::Connector),
     ("Health check server", Scope::Server),
-    ("Where it listens, and health-check asks", Scope::Both),
+    ("Where the server listens, and health-check asks", Scope::Both),
     ("health-check", Scope::Probe),
     ("Log", Scope::Log),
 ];
@@ -43,8 +43,8 @@ impl Table {
         out.push_str(
             "\nOther:\n  -h, --help\n      Show this\n  -V, --version\n      Show the version\n\n\
              A flag beats its variable, a variable its default. An empty variable counts as\n\
-             unset. Of a flag that is given twice the last value is used; each has to be\n\
-             valid.\n\n\
+             unset. If a flag is given twice, the last value is used (a list takes all);\n\
+             each must be valid.\n\n\
              Exit codes of health-check:\n  \
              0  the answer was HTTP 200\n  \
              1  any other answer, no connection, no answer in time, or bad usage\n\n\

@@ -43,9 +43,9 @@ pub(super) fn hint(row: &Row, text: &str, source: Source) -> String {
 fn address_hint(text: &str) -> &'static str {
     let has_port = split_last(text, b':').is_some_and(|(ip, port)| parse_ip(ip).is_some() && whole_number(port).is_some());
     if has_port {
-        "; the port goes to --health-check-port"
+        "; give the port with --health-check-port"
     } else if parse_ip(text).is_some() {
-        "; multicast and broadcast addresses are none to listen on"
+        "; a server cannot listen on a multicast or broadcast address"
     } else if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
         && text.bytes().any(|byte| byte.is_ascii_alphabetic())
     {

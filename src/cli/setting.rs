@@ -58,8 +58,8 @@ use super::secret;
 /// # Ok::<(), baton_health::UsageError>(())
 /// ```
 ///
-/// A name may contain a-z, 0-9 and `-` between them. A bad name, an empty range, and a default outside
-/// of it do not compile in a constant:
+/// A name may contain a-z, 0-9 and `-` between them. A bad name, an empty range, and a default outside of it panic, so
+/// they do not compile in a constant:
 ///
 /// ```compile_fail
 /// # use baton_health::Setting;
@@ -205,7 +205,7 @@ impl Setting<&'static str> {
         typed(Row::new(name, placeholder, Kind::Choice(words), Default::Required))
     }
 
-    /// The value if the setting is not given: one of the words, or [`App`](crate::App) refuses to start.
+    /// The value if the setting is not given: one of the words. Another one makes [`App`](crate::App) panic.
     pub const fn default(mut self, word: &'static str) -> Setting<&'static str> {
         self.row.default = Default::Text(word);
         self
@@ -310,10 +310,10 @@ impl Setting<Vec<String>> {
 }
 
 impl Setting<Secret> {
-    /// A secret: from its variable, or from a file that `--name-file` or `BATON_NAME_FILE` names, since
-    /// other users of a machine can read command lines. Two of these at once are an error. The file may have 64 KiB,
-    /// and its last newline is no part of the secret. The secret is in no error message, and its type does not print
-    /// it: see [`Secret`].
+    /// A secret: from its variable, or from a file that `--name-file` or `BATON_NAME_FILE` names, since other users of
+    /// a machine can read command lines. Giving two of these is an error, as is a file that is empty, not UTF-8 or
+    /// larger than 64 KiB. The file's last newline is not part of the secret. The secret is in no error message, and
+    /// its type does not print it: see [`Secret`].
     #[track_caller]
     pub const fn secret(name: &'static str) -> Setting<Secret> {
         let mut row = Row::new(name, "FILE", Kind::Secret, Default::Required);
@@ -323,7 +323,7 @@ impl Setting<Secret> {
 }
 
 impl<T: Value> Setting<T> {
-    /// Makes the value an `Option`, which is `None` if the setting is not given.
+    /// Makes the value an `Option`, which is `None` if the setting is not given. This replaces a default.
     ///
     /// ```
     /// # use baton_health::{App, Setting};
@@ -338,13 +338,14 @@ impl<T: Value> Setting<T> {
         typed(self.row)
     }
 
-    /// Says in `--help` what the setting is for, in a few words without a full stop. Default is nothing.
+    /// Says in `--help` what the setting is for, in a few words without a full stop. Empty by default.
     pub const fn help(mut self, help: &'static str) -> Setting<T> {
         self.row.help = help;
         self
     }
 
-    /// Adds a flag of one letter: `-d VALUE` for `short('d')`. `h`, `v` and `V` are taken.
+    /// Adds a flag of one letter: `-d VALUE` for `short('d')`. `h`, `v` and `V` are taken; [`App`](crate::App) panics
+    /// if a letter is taken.
     ///
     /// ```
     /// # use baton_health::{App, Setting};
@@ -362,7 +363,8 @@ impl<T: Value> Setting<T> {
         self
     }
 
-    /// Reads this variable instead of `BATON_` and the setting's name in capitals.
+    /// Reads this variable instead of `BATON_` and the setting's name in capitals. [`App`](crate::App) panics if
+    /// another setting has it.
     pub const fn variable(mut self, name: &'static str) -> Setting<T> {
         self.row.variable = Some(name);
         self

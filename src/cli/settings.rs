@@ -11,7 +11,7 @@ use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT, parse_ip};
 use crate::connector::BoxError;
 use crate::text::escape_for_terminal;
 
-/// The values of a connector's settings, from flags, variables or defaults.
+/// The values of a connector's settings, from flags, variables, files of secrets, or defaults.
 ///
 /// [`App::run`](crate::App::run) hands them to the function that builds the connector.
 /// [`App::try_parse_from`](crate::App::try_parse_from) makes them for a test.
@@ -44,7 +44,7 @@ impl Settings {
     ///
     /// # Panics
     ///
-    /// If the setting was not declared to the [`App`](crate::App), or as one of another type.
+    /// If the setting was not declared to the [`App`](crate::App), or was declared with another type.
     #[must_use]
     #[track_caller]
     pub fn get<T: Value>(&self, setting: &Setting<T>) -> T {
@@ -65,7 +65,7 @@ impl Settings {
         !matches!(self.found(&setting.row).source, Source::Default | Source::Absent)
     }
 
-    /// An error that names a setting as the operator gave it, its value, and the reason why the
+    /// An error that names a setting as the operator gave it, its value unless that is secret, and the reason why the
     /// connector cannot use it.
     ///
     /// # Panics
@@ -87,7 +87,8 @@ impl Settings {
         super::mistakes::invalid(&found.row, found.source, &found.text, &reason.to_string()).into()
     }
 
-    /// Where a setting's value came from: `--name`, `BATON_NAME`, or `default of --name`.
+    /// Where a setting's value came from: `--name`, `BATON_NAME`, or `default of --name`; for a secret also
+    /// `--name-file` or `BATON_NAME_FILE`.
     ///
     /// # Panics
     ///
@@ -139,5 +140,5 @@ fn origin(found: &Found) -> String {
 #[cold]
 #[track_caller]
 fn misused(name: &str) -> ! {
-    panic!("the setting --{name} was not declared to the App, or as one of another type")
+    panic!("the setting --{name} was not declared to the App, or was declared with another type")
 }

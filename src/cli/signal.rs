@@ -75,7 +75,7 @@ mod system {
     #[derive(Debug)]
     pub(crate) struct Inbox(UnixStream);
 
-    /// Makes SIGTERM, SIGINT and SIGHUP messages from now on. A second signal, half a second later or more, ends the
+    /// From now on SIGTERM, SIGINT and SIGHUP become messages. A second signal, half a second later or more, ends the
     /// process at once.
     pub(crate) fn install() -> io::Result<(Sender, Inbox)> {
         let (inbox, outbox) = UnixStream::pair()?;

@@ -33,7 +33,11 @@ impl Table {
                 return Err(["the name of setting --", row.name, " is taken"].concat());
             }
             let default = row.default_text();
-            let is_read = matches!(row.kind, Kind::Choice(_) | Kind::Text | Kind::Path) && !default.is_empty();
+            let is_read = match row.kind {
+                Kind::Choice(_) => matches!(row.default, Default::Text(_)),
+                Kind::Text | Kind::Path => !default.is_empty(),
+                _ => false,
+            };
             if is_read && row.problem(default.as_ref(), Source::Default).is_some() {
                 return Err(["the default of setting --", row.name, " is not allowed"].concat());
             }
@@ -85,7 +89,7 @@ fn programs_rows(config: &Config) -> [Row; 7] {
             .help("Enable the health check server")
             .scope(Scope::Server),
         Row::new(PORT, "PORT", Kind::Number(0, 65535), Default::Number(port))
-            .help("Port; the server takes any free one for 0")
+            .help("Port; with 0 the server takes any free one")
             .scope(Scope::Both),
         Row::new(BIND_ADDRESS, "ADDRESS", Kind::Address, Default::Address(ip))
             .help("An IP address or localhost")
@@ -94,13 +98,13 @@ fn programs_rows(config: &Config) -> [Row; 7] {
             .help("What to ask")
             .scope(Scope::Probe),
         Row::new(TIMEOUT, "TIME", Kind::Duration(1000, MAX_TIMEOUT), Default::Duration(DEFAULT_PROBE_TIMEOUT.as_millis() as u64))
-            .help("How long to wait for the answer")
+            .help("How long the probe may take")
             .scope(Scope::Probe),
         Row::new(LOG_LEVEL, "LEVEL", Kind::Level, Default::Text("info"))
             .help("Lowest level: debug, info, warn or error")
             .scope(Scope::Log),
         Row::new(LOG_FORMAT, "FORMAT", Kind::Choice(&["json", "text", "console"]), Default::Absent("json, text on a terminal"))
-            .help("Form of lines")
+            .help("Line format")
             .scope(Scope::Log),
     ]
 }

@@ -384,7 +384,7 @@ mod tests {
             ("G:T / HTTP/1.1", bad),
             ("G@T / HTTP/1.1", bad),
             ("\"GET\" / HTTP/1.1", bad),
-            // HTTP/0.9, other versions, and texts that are no version (RFC 9112 section 2.3).
+            // HTTP/0.9, other versions, and texts that are not a version (RFC 9112 section 2.3).
             ("GET /", bad),
             ("GET / HTTP/1.0", Ok((Method::Get, "/"))),
             ("GET / HTTP/1.2", Ok((Method::Get, "/"))),

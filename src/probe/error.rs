@@ -114,7 +114,7 @@ impl fmt::Display for ProbeErrorKind {
             ProbeErrorKind::TimedOut(phase, time) => {
                 f.write_str(match phase {
                     Phase::Connecting => "no connection within ",
-                    Phase::Sending => "request not taken within ",
+                    Phase::Sending => "request not sent within ",
                     Phase::Receiving => "no answer within ",
                 })?;
                 match (time.as_secs(), time.subsec_millis()) {
@@ -123,8 +123,8 @@ impl fmt::Display for ProbeErrorKind {
                 }
             }
             ProbeErrorKind::Closed => f.write_str("connection closed before the answer was complete"),
-            ProbeErrorKind::Tls => f.write_str("it speaks TLS, the probe speaks plain HTTP; is this the health check's port?"),
-            ProbeErrorKind::NotHttp => f.write_str("what answered is not HTTP/1"),
+            ProbeErrorKind::Tls => f.write_str("the server speaks TLS, the probe plain HTTP; is this the health check's port?"),
+            ProbeErrorKind::NotHttp => f.write_str("the answer is not HTTP/1"),
             ProbeErrorKind::Status { code, reason, location, body } => {
                 write!(f, "status {code}")?;
                 for (separator, text) in [(" ", reason), (", Location ", location), (": ", body)] {
@@ -177,10 +177,10 @@ mod tests {
             (ProbeErrorKind::Send(reset()), "cannot send the request: connection reset"),
             (ProbeErrorKind::Receive(reset()), "cannot read the answer: connection reset"),
             (timed_out(Phase::Connecting, 5000), "no connection within 5 s"),
-            (timed_out(Phase::Sending, 1500), "request not taken within 1500 ms"),
+            (timed_out(Phase::Sending, 1500), "request not sent within 1500 ms"),
             (timed_out(Phase::Receiving, 1), "no answer within 1 ms"),
             (ProbeErrorKind::Closed, "connection closed before the answer was complete"),
-            (ProbeErrorKind::NotHttp, "what answered is not HTTP/1"),
+            (ProbeErrorKind::NotHttp, "the answer is not HTTP/1"),
             (status("", "", ""), "status 302"),
             (status("Found", "/a", "boom"), "status 302 Found, Location /a: boom"),
         ] {

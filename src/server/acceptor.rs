@@ -1,5 +1,5 @@
-//! The accept loop. An acceptor answers requests that need no waiting itself, and hands every other
-//! connection over to the waiting room.
+//! The accept loop. An acceptor itself answers requests that need no waiting, and hands every other connection over to
+//! the waiting room.
 
 use std::io;
 use std::mem;
@@ -224,7 +224,7 @@ struct Exhaustion {
 }
 
 impl Exhaustion {
-    /// Notes a failed allocation.
+    /// Notes that the system refused a descriptor or a thread.
     fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }

@@ -43,8 +43,8 @@ pub(crate) enum Patience<'a> {
     Brief(Instant),
     /// A thread of the waiting room waits as long as the connection's own deadlines allow.
     InRoom(&'a WaitingPlace),
-    /// No thread could be started, so an acceptor waits: this long for the client, and as long as it takes
-    /// for the connector.
+    /// No thread could be started, so an acceptor waits: this long for the client, and for the connector as long as it
+    /// takes.
     OnAcceptor(Duration),
 }
 
@@ -102,7 +102,7 @@ impl Connection {
         }
     }
 
-    /// The answer, or `None` if it takes a wait that this thread must not do.
+    /// The answer, or `None` if it needs a wait that this thread must not make.
     fn decide(&self, validation: &Arc<Validation>, question: &Question, patience: Patience<'_>) -> Option<Vec<u8>> {
         match patience {
             Patience::Brief(_) => response::known(validation, question, self.peer),

@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(answer("GET /live", HERE).0, "200 OK");
         assert_eq!(answer("GET /x", HERE).0, "404 Not Found");
         for (path, text) in [("GET /health", "\"validation_error\":\"too many"), ("GET /ready", "\"readiness_error\":\"too many")] {
-            // This is no text of the connector's own, so it is no secret.
+            // This text is not the connector's own, so it is not a secret.
             for peer in [HERE, ELSEWHERE] {
                 let (status, body, _) = answer(path, peer);
                 assert!(status.starts_with("503 ") && body.contains(text), "{body}");

@@ -26,7 +26,7 @@ pub(crate) struct Room<G, H> {
 #[derive(Debug)]
 struct State<G, H> {
     slots: Slots<H>,
-    /// With so many evicted guests that have not closed yet, the room is crowded.
+    /// With this many evicted guests that have not closed yet, the room is crowded.
     max_evicting: usize,
     queue: VecDeque<(G, Id)>,
     /// Threads that serve a guest or wait for one.
@@ -81,7 +81,7 @@ impl<G, H> Room<G, H> {
     /// the new one. A guest with a `handle` is idle from now on, so it can be evicted while it is queued.
     ///
     /// `id` is that of the guest's [`Room::arrival`]. Ids are in the order in which connections were accepted, and the
-    /// room evicts in that order. Guests come here in another one, since an acceptor waits for some heads.
+    /// room evicts in that order. Guests may be admitted in a different order, since an acceptor waits for some heads.
     pub(crate) fn admit(&self, guest: G, id: Id, network: Network, handle: Option<H>) -> Result<Admitted<H>, G> {
         let mut state = self.lock();
         let evicted = if state.slots.is_full() { state.slots.evict() } else { None };
@@ -166,7 +166,7 @@ impl<G, H> Room<G, H> {
         }
     }
 
-    /// Waits for `timeout`, or until the room closes.
+    /// Waits for `time`, or until the room closes.
     pub(crate) fn pause(&self, time: Duration) {
         drop(self.wait_until(self.lock(), Instant::now() + time, &|state| state.closing));
     }

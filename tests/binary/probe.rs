@@ -21,7 +21,7 @@ fn verdict_on(server: &Server) -> String {
     happened(&run(&mut probe(server.address)), server.address).to_owned()
 }
 
-const NOT_HTTP: &str = "what answered is not HTTP/1";
+const NOT_HTTP: &str = "the answer is not HTTP/1";
 const CLOSED: &str = "connection closed before the answer was complete";
 
 #[test]
@@ -137,7 +137,7 @@ fn what_does_not_speak_http_is_no_connector() {
         (b"220 mail.example ESMTP\r\n", NOT_HTTP),
         (b"+OK\r\n", NOT_HTTP),
         (b"-ERR wrong number of arguments for 'get' command\r\n", NOT_HTTP),
-        (b"\x15\x03\x01\x00\x02\x02\x16", "it speaks TLS, the probe speaks plain HTTP; is this the health check's port?"),
+        (b"\x15\x03\x01\x00\x02\x02\x16", "the server speaks TLS, the probe plain HTTP; is this the health check's port?"),
         (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", NOT_HTTP),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", NOT_HTTP),
         (b"HTTP/2 200\r\n\r\n", NOT_HTTP),

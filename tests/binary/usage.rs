@@ -69,8 +69,8 @@ const BAD_ADDRESSES: &[&str] = &[
 fn hint(value: &str) -> &'static str {
     match value {
         "example.com" | "localhost." => "; host names are not looked up",
-        "127.0.0.1:80" | "[::1]:80" => "; the port goes to --health-check-port",
-        "255.255.255.255" | "224.0.0.1" | "ff02::1" => "; multicast and broadcast addresses are none to listen on",
+        "127.0.0.1:80" | "[::1]:80" => "; give the port with --health-check-port",
+        "255.255.255.255" | "224.0.0.1" | "ff02::1" => "; a server cannot listen on a multicast or broadcast address",
         _ => "",
     }
 }

@@ -315,7 +315,7 @@ fn interim_answers_are_skipped() {
 
 #[test]
 fn an_answer_that_is_not_http_is_an_error() {
-    const NOT_HTTP: &str = "what answered is not HTTP/1";
+    const NOT_HTTP: &str = "the answer is not HTTP/1";
     for bytes in [
         &b"HTTP/2.0 200 OK\r\n\r\n"[..],
         b"HTTP/1.1 2000 OK\r\n\r\n",
@@ -343,7 +343,7 @@ fn an_answer_that_is_not_http_is_an_error() {
         assert_eq!(verdict_of(bytes), Err(NOT_HTTP.into()), "{}", bytes.escape_ascii());
     }
     for alert in [&b"\x15"[..], b"\x15\x03\x01\x00\x02\x02\x46"] {
-        let expected = "it speaks TLS, the probe speaks plain HTTP; is this the health check's port?";
+        let expected = "the server speaks TLS, the probe plain HTTP; is this the health check's port?";
         assert_eq!(verdict_of(alert), Err(expected.into()), "{}", alert.escape_ascii());
     }
     for unfinished in ["", "H", "HTTP/1.", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nX: y\r\n"] {
@@ -355,11 +355,11 @@ fn an_answer_that_is_not_http_is_an_error() {
 #[test]
 fn an_endless_answer_is_cut_off() {
     for (start, more, expected) in [
-        ("HTTP/1.1 200 ", "x", "what answered is not HTTP/1"),
-        ("HTTP/1.1 200 OK\r\n", "X: y\r\n", "what answered is not HTTP/1"),
-        ("HTTP/1.1 200 OK\r\nX: ", "y", "what answered is not HTTP/1"),
-        ("", "HTTP/1.1 100 Continue\r\n\r\n", "what answered is not HTTP/1"),
-        ("", "\r\n", "what answered is not HTTP/1"),
+        ("HTTP/1.1 200 ", "x", "the answer is not HTTP/1"),
+        ("HTTP/1.1 200 OK\r\n", "X: y\r\n", "the answer is not HTTP/1"),
+        ("HTTP/1.1 200 OK\r\nX: ", "y", "the answer is not HTTP/1"),
+        ("", "HTTP/1.1 100 Continue\r\n\r\n", "the answer is not HTTP/1"),
+        ("", "\r\n", "the answer is not HTTP/1"),
         ("HTTP/1.1 503 No\r\n\r\n", "x", &*format!("status 503 No: {}...", "x".repeat(2048))),
         (
             "HTTP/1.1 503 No\r\nContent-Length: 18446744073709551615\r\n\r\n",

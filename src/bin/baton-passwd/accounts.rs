@@ -100,7 +100,7 @@ impl fmt::Debug for Unusable {
     }
 }
 
-// The text contains the system's error, so that is no source beside it.
+// The text already contains the system's error, so `source` does not repeat it.
 impl std::error::Error for Unusable {}
 
 impl Accounts {
