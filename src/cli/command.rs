@@ -479,6 +479,11 @@ mod tests {
                 other => panic!("{arguments:?}: {other:?}"),
             }
         }
+        for endpoint in Endpoint::ALL {
+            let flag = ["--endpoint=", endpoint.name()].concat();
+            let command = parse(&table, (&["health-check", &flag], &[])).unwrap();
+            assert!(matches!(command, Command::Probe(_, asked, _) if asked == endpoint), "{command:?}");
+        }
     }
 
     #[test]
@@ -519,6 +524,7 @@ mod tests {
             (vec![Setting::switch("a").variable("BATON_B").row, Setting::switch("b").row], "the name of setting --a is taken"),
             (vec![Setting::switch("a").variable("BATON_B").row, Setting::switch("a").row], "the name of setting --a is taken"),
             (vec![choice.row], "the default of setting --mode is not allowed"),
+            (vec![choice.default("").row], "the default of setting --mode is not allowed"),
         ] {
             assert_eq!(Table::new(&own, &Config::default()).err().as_deref(), Some(expected));
         }
