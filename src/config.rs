@@ -34,9 +34,10 @@ pub struct Config {
     pub address: SocketAddr,
     /// How many connections may wait at once, at least 2. Each has a thread of its own. At the limit the server closes
     /// an idle connection to make room for a new one. At most half of the connections may wait for `validate`, and at
-    /// most a quarter (at least one) may be inside `ready`; beyond that `/health` or `/ready` answers 503 at once. If
-    /// the process may have few descriptors (`ulimit -n`), the server keeps fewer connections and leaves 32 descriptors
-    /// to the rest of the process, but it takes a quarter of them, and 4, at least. Default is 64.
+    /// most a quarter (at least one) may be inside `ready`, half of them from other machines; beyond that `/health` or
+    /// `/ready` answers 503 at once. If the process may have few descriptors (`ulimit -n`), the server keeps fewer
+    /// connections and leaves 32 descriptors to the rest of the process, but it takes a quarter of them, and 4, at
+    /// least. Default is 64.
     pub max_connections: usize,
     /// How long a client may take to send its request's head, and again to take the answer. A client that takes
     /// longer to send gets 408, or no answer if it sent nothing. Default is 5 s.

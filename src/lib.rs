@@ -83,7 +83,8 @@
 //! clients cannot keep others out. The server evicts as well when the system has no descriptor or no thread
 //! left.
 //!
-//! At most half of the connections may wait for `validate`, and at most a quarter may be inside `ready`.
+//! At most half of the connections may wait for `validate`, and at most a quarter may be inside `ready`: half of them
+//! from other machines.
 //! Beyond that the answer is 503 at once. `/live` has no such limit. Every limit is a field of [`Config`], or
 //! a constant with its reason beside it.
 //!

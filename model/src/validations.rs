@@ -119,7 +119,7 @@ enum Got {
 fn ask(checks: &Arc<Validation>, wait: Option<Duration>) -> (Got, Duration) {
     let asked = Instant::now();
     // As a connection does: what is known is answered at once.
-    let verdict = checks.known(Endpoint::Health, wait).unwrap_or_else(|| checks.ask(Endpoint::Health, wait));
+    let verdict = checks.known(Endpoint::Health, wait).unwrap_or_else(|| checks.ask(Endpoint::Health, wait, false));
     let waited = asked.elapsed();
     let got = match verdict {
         Err(CheckError::Reported(text)) => {

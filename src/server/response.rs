@@ -29,7 +29,7 @@ impl From<Request<'_>> for Question {
     }
 }
 
-/// The answer to a question from `peer`, or `None` if it takes a wait.
+/// The answer to a question from `peer`, or `None` if it needs a wait.
 pub(crate) fn known(validation: &Validation, question: &Question, peer: IpAddr) -> Option<Vec<u8>> {
     let verdict = match question.endpoint() {
         Ok(endpoint) => validation.known(endpoint, question.wait)?,
@@ -41,13 +41,13 @@ pub(crate) fn known(validation: &Validation, question: &Question, peer: IpAddr) 
 /// The answer to a question from `peer`. This may call the connector and wait for it.
 pub(crate) fn ask(validation: &Arc<Validation>, question: &Question, peer: IpAddr) -> Vec<u8> {
     let verdict = match question.endpoint() {
-        Ok(endpoint) => validation.ask(endpoint, question.wait),
+        Ok(endpoint) => validation.ask(endpoint, question.wait, question.is_remote(peer)),
         Err(status) => return refuse(status, question.head_only()),
     };
     answer(question, peer, &verdict)
 }
 
-/// The answer to a question from `peer`, or a 503 with this error if it takes a wait.
+/// The answer to a question from `peer`, or a 503 with this error if it needs a wait.
 pub(crate) fn without_asking(validation: &Validation, question: &Question, peer: IpAddr, error: &CheckError) -> Vec<u8> {
     known(validation, question, peer).unwrap_or_else(|| answer(question, peer, &Err(error.clone())))
 }
@@ -55,6 +55,11 @@ pub(crate) fn without_asking(validation: &Validation, question: &Question, peer:
 impl Question {
     fn head_only(&self) -> bool {
         self.method == Method::Head
+    }
+
+    /// Whether it comes from another machine, perhaps through a proxy on this one.
+    fn is_remote(&self, peer: IpAddr) -> bool {
+        self.forwarded || !peer.to_canonical().is_loopback()
     }
 
     /// The endpoint that the client asks, or the status that refuses the question.
@@ -69,8 +74,8 @@ impl Question {
 fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
     let endpoint = question.endpoint.unwrap_or_default();
     // A web page can point its own host name at our loopback address and read the answer (DNS rebinding).
-    // Its requests then have that name in Host. A forwarded request comes from a client elsewhere.
-    let trusted = peer.to_canonical().is_loopback() && question.host == Host::Literal && !question.forwarded;
+    // Its requests then have that name in Host.
+    let trusted = !question.is_remote(peer) && question.host == Host::Literal;
     let reason = verdict.as_ref().err().map(ToString::to_string);
     let details = verdict.as_ref().err().map(|error| details(endpoint, error, trusted, reason.as_deref().unwrap_or_default()));
     let status = if details.is_none() { Status::Ok } else { Status::Unavailable };
@@ -296,6 +301,31 @@ mod tests {
                 assert!(status.starts_with("503 ") && body.contains(text), "{body}");
             }
         }
+    }
+
+    #[test]
+    fn clients_elsewhere_leave_half_of_the_quota_to_those_here() {
+        let config = crate::config::Config { max_connections: 8, ..Default::default() };
+        let validation = Arc::new(Validation::new(&config, crate::log::Log(Arc::new(|_| ()))));
+        let answer = |validation: &Arc<Validation>, field: &str, peer: &str| {
+            let question = question(&format!("GET /ready HTTP/1.1\r\nHost: localhost\r\n{field}\r\n"));
+            parts(ask(validation, &question, peer.parse().unwrap())).1
+        };
+        // The first call of `ready` asks again, while its own client is inside.
+        let inside = std::sync::Mutex::new(Some(Arc::downgrade(&validation)));
+        let ready = move || {
+            let first = inside.lock().unwrap().take();
+            if let Some(validation) = first.and_then(|validation| validation.upgrade()) {
+                assert!(answer(&validation, "", ELSEWHERE).contains("too many"));
+                assert!(answer(&validation, "Via: 1.1 proxy\r\n", HERE).contains("too many"));
+                assert!(answer(&validation, "", HERE).contains("\"ready\""));
+                assert!(answer(&validation, "", "::ffff:127.0.0.1").contains("\"ready\""));
+            }
+            Ok(())
+        };
+        validation.attach(Arc::new(crate::connector::Functions { validate: || Ok(()), ready }));
+        let first = answer(&validation, "", ELSEWHERE);
+        assert!(first.contains("\"ready\""), "{first}");
     }
 
     #[test]

@@ -186,22 +186,23 @@ impl Validation {
         }
     }
 
-    /// The answer for a request that may wait. It is an error at once if the quota is used up.
-    pub(crate) fn ask(self: &Arc<Self>, endpoint: Endpoint, wait: Option<Duration>) -> Verdict {
+    /// The answer for a request that may wait. It is an error at once if the quota is used up. `remote` clients are on
+    /// another machine.
+    pub(crate) fn ask(self: &Arc<Self>, endpoint: Endpoint, wait: Option<Duration>, remote: bool) -> Verdict {
         match endpoint {
             Endpoint::Live => Ok(()),
-            Endpoint::Ready => self.ready(),
-            Endpoint::Health => self.health(wait),
+            Endpoint::Ready => self.ready(remote),
+            Endpoint::Health => self.health(wait, remote),
         }
     }
 
-    /// Logs the changes of verdicts since the last call. `on_event` may block, so nobody calls this while a client
+    /// Logs the changes of verdicts since the last call. `on_event` may block, so it must not be called while a client
     /// waits for its answer.
     pub(crate) fn log_changes(&self) {
         self.transitions.emit();
     }
 
-    fn ready(&self) -> Verdict {
+    fn ready(&self, remote: bool) -> Verdict {
         let state = self.lock();
         if let Some(error) = state.not_ready() {
             return Err(error);
@@ -209,7 +210,7 @@ impl Validation {
         let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
         let generation = state.generation;
         drop(state);
-        let permit = self.in_ready.enter().ok_or(CheckError::Busy)?;
+        let permit = self.in_ready.enter(remote).ok_or(CheckError::Busy)?;
         let result = call("ready", connector, |connector| connector.ready());
         drop(permit);
         let (verdict, text) = verdict_of(result);
@@ -220,10 +221,10 @@ impl Validation {
         verdict
     }
 
-    fn health(self: &Arc<Self>, wait: Option<Duration>) -> Verdict {
+    fn health(self: &Arc<Self>, wait: Option<Duration>, remote: bool) -> Verdict {
         let asked = Instant::now();
         let patience = self.patience(wait);
-        let _permit = self.waiting.enter().ok_or(CheckError::Busy)?;
+        let _permit = self.waiting.enter(remote).ok_or(CheckError::Busy)?;
         // This repeats only if another connector is attached during the wait.
         loop {
             let state = self.lock();
@@ -267,8 +268,8 @@ impl Validation {
         (now.saturating_duration_since(finished.at) < self.validate_ttl).then(|| finished.verdict.clone())
     }
 
-    /// The error for a client that stops waiting for a run. A run that exceeds `validate_timeout` is logged once.
-    /// A client that waits less than that says nothing about the connector, so it is not logged.
+    /// The error for a client that stops waiting for a run. A run that exceeds `validate_timeout` is logged once. A
+    /// client that stops waiting earlier says nothing about the connector, so that is not logged.
     fn overdue(&self, mut state: MutexGuard<'_, State>, number: u64, age: Duration) -> CheckError {
         let error = CheckError::Overdue(age);
         if let Some(run) = state.in_flight.as_mut().filter(|run| run.number == number && age >= self.validate_timeout) {
@@ -458,7 +459,7 @@ mod tests {
         let missing = CheckError::NoConnector.to_string();
         for (endpoint, answer) in [(Endpoint::Live, "ok"), (Endpoint::Ready, &*missing), (Endpoint::Health, &*missing)] {
             assert_eq!(known(&validation, endpoint, None).as_deref(), Some(answer));
-            assert_eq!(text(validation.ask(endpoint, None)), answer);
+            assert_eq!(text(validation.ask(endpoint, None, false)), answer);
         }
     }
 
@@ -467,14 +468,14 @@ mod tests {
         let (validation, _) = validation(|_| {});
         validation.attach(Arc::new(Says("", "")));
         assert_eq!(known(&validation, Endpoint::Ready, None), None);
-        assert_eq!(text(validation.ask(Endpoint::Ready, None)), "ok");
+        assert_eq!(text(validation.ask(Endpoint::Ready, None, false)), "ok");
         validation.start_draining();
         let draining = CheckError::Draining.to_string();
         assert_eq!(known(&validation, Endpoint::Ready, None).as_ref(), Some(&draining));
-        assert_eq!(text(validation.ask(Endpoint::Ready, None)), draining);
+        assert_eq!(text(validation.ask(Endpoint::Ready, None, false)), draining);
         assert_eq!(known(&validation, Endpoint::Health, None), None);
-        assert_eq!(text(validation.ask(Endpoint::Health, None)), "ok");
-        assert_eq!(text(validation.ask(Endpoint::Live, None)), "ok");
+        assert_eq!(text(validation.ask(Endpoint::Health, None, false)), "ok");
+        assert_eq!(text(validation.ask(Endpoint::Live, None, false)), "ok");
     }
 
     #[test]
@@ -497,7 +498,7 @@ mod tests {
             let (validation, lines) = validation(|_| {});
             validation.attach(Arc::new(Says(says, "")));
             for _ in 0..2 {
-                assert_eq!(text(validation.ask(Endpoint::Health, None)), answer);
+                assert_eq!(text(validation.ask(Endpoint::Health, None, false)), answer);
                 assert_eq!(known(&validation, Endpoint::Health, None).as_deref(), Some(answer));
             }
             let state = validation.lock();
@@ -508,7 +509,7 @@ mod tests {
         let (validation, _) = validation(|config| config.validate_ttl = Duration::ZERO);
         validation.attach(Arc::new(Says("", "")));
         for runs in 1..4 {
-            assert_eq!(text(validation.ask(Endpoint::Health, None)), "ok");
+            assert_eq!(text(validation.ask(Endpoint::Health, None, false)), "ok");
             let state = validation.lock();
             assert_eq!((state.runs, state.finished.as_ref().map(|finished| finished.run)), (runs, Some(runs)));
         }
@@ -525,7 +526,7 @@ mod tests {
         run_for(&validation, Duration::from_millis(3500));
         assert!(known(&validation, Endpoint::Health, wait).unwrap().starts_with(OVERDUE));
         assert_eq!(known(&validation, Endpoint::Health, None), None, "this one waits longer");
-        let error = text(validation.ask(Endpoint::Health, wait));
+        let error = text(validation.ask(Endpoint::Health, wait, false));
         assert!(error.starts_with(OVERDUE), "{error}");
         assert_eq!(logged(&validation, &lines, 0), [""; 0], "a client in a hurry says nothing about the connector");
     }
@@ -538,7 +539,7 @@ mod tests {
         run_for(&validation, TIMEOUT);
         assert_eq!(known(&validation, Endpoint::Health, None), None, "an acceptor must not log");
         for _ in 0..2 {
-            let error = text(validation.ask(Endpoint::Health, None));
+            let error = text(validation.ask(Endpoint::Health, None, false));
             assert!(error.starts_with(OVERDUE), "{error}");
             assert!(known(&validation, Endpoint::Health, None).is_some());
         }
@@ -590,7 +591,7 @@ mod tests {
         validation.attach(Arc::new(Says("", "")));
         run_for(&validation, Duration::ZERO);
         std::thread::scope(|scope| {
-            let client = scope.spawn(|| text(validation.ask(Endpoint::Health, None)));
+            let client = scope.spawn(|| text(validation.ask(Endpoint::Health, None, false)));
             while validation.waiting.inside() == 0 {
                 std::thread::yield_now();
             }
@@ -632,9 +633,9 @@ mod tests {
     fn readiness_is_logged_only_for_the_connector_that_is_attached() {
         let (validation, lines) = validation(|_| {});
         validation.attach(Arc::new(Replaced(Arc::downgrade(&validation))));
-        assert_eq!(text(validation.ask(Endpoint::Ready, None)), "first");
+        assert_eq!(text(validation.ask(Endpoint::Ready, None, false)), "first");
         assert_eq!(logged(&validation, &lines, 0), [""; 0]);
-        assert_eq!(text(validation.ask(Endpoint::Ready, None)), "second");
+        assert_eq!(text(validation.ask(Endpoint::Ready, None, false)), "second");
         assert_eq!(logged(&validation, &lines, 1), ["not ready reason=second"]);
     }
 
@@ -646,14 +647,28 @@ mod tests {
             for (quota, most, endpoint) in
                 [(&validation.waiting, waiting, Endpoint::Health), (&validation.in_ready, in_ready, Endpoint::Ready)]
             {
-                let permits: Vec<_> = (0..most).map(|_| quota.enter().unwrap()).collect();
-                assert!(quota.enter().is_none() && quota.enter().is_none(), "{connections}");
-                assert_eq!(text(validation.ask(endpoint, None)), CheckError::Busy.to_string(), "{connections}");
+                let permits: Vec<_> = (0..most).map(|_| quota.enter(false).unwrap()).collect();
+                assert!(quota.enter(false).is_none() && quota.enter(false).is_none(), "{connections}");
+                assert_eq!(text(validation.ask(endpoint, None, false)), CheckError::Busy.to_string(), "{connections}");
                 let debug = format!("{validation:?}");
-                assert!(debug.contains(&format!("Quota {{ most: {most}, inside: {most} }}")), "{debug}");
+                assert!(debug.contains(&format!("Quota {{ all: Limit {{ most: {most}, inside: {most} }}")), "{debug}");
                 drop(permits);
-                assert_eq!(text(validation.ask(endpoint, None)), "ok", "{connections}");
+                assert_eq!(text(validation.ask(endpoint, None, false)), "ok", "{connections}");
             }
+        }
+    }
+
+    #[test]
+    fn clients_on_other_machines_may_use_up_half_of_a_quota() {
+        for (most, most_remote) in [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (32, 16)] {
+            let quota = Quota::new(most);
+            let permits: Vec<_> = (0..most_remote).map(|_| quota.enter(true).unwrap()).collect();
+            assert!(quota.enter(true).is_none() && quota.enter(true).is_none(), "{most}");
+            let here: Vec<_> = (most_remote..most).map(|_| quota.enter(false).unwrap()).collect();
+            assert!(quota.enter(false).is_none(), "{most}");
+            drop(permits);
+            assert!(quota.enter(true).is_some(), "{most}");
+            drop(here);
         }
     }
 
@@ -702,7 +717,7 @@ mod tests {
         for refused in [false, true, false] {
             validation.refuse_ready(refused);
             assert!(matches!(validation.known(Endpoint::Ready, None), Some(Err(CheckError::Draining))), "{refused}");
-            assert!(matches!(validation.ready(), Err(CheckError::Draining)), "{refused}");
+            assert!(matches!(validation.ready(false), Err(CheckError::Draining)), "{refused}");
         }
     }
 
