@@ -132,29 +132,33 @@ struct Output {
 
 impl Output {
     fn write(&mut self, text: &str) {
+        const LONGEST: Duration = Duration::from_millis(100);
+
         let lost = LOST.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let fields = &[("count", &*lost.to_string())];
-            if !self.put(&line(&Event::Message { level: Level::Warn, message: "log lines lost", fields })) {
+            // Nothing waits again for a reader that it has waited for in vain.
+            if !self.put(&line(&Event::Message { level: Level::Warn, message: "log lines lost", fields }), Duration::ZERO) {
                 LOST.fetch_add(lost + 1, Ordering::Relaxed);
                 return;
             }
         }
-        if !self.put(text) {
+        if !self.put(text, LONGEST) {
             LOST.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Writes a line and returns whether all of it was written. A torn line before it is ended first.
-    fn put(&mut self, text: &str) -> bool {
+    /// Writes a line and returns whether all of it was written. A torn line before it is ended first. Each piece may
+    /// take `longest`.
+    fn put(&mut self, text: &str, longest: Duration) -> bool {
         if self.torn {
-            if write_to_stderr(b"\n") == 0 {
+            if write_to_stderr(b"\n", longest) == 0 {
                 return false;
             }
             self.torn = false;
         }
         for piece in text.as_bytes().chunks(PIECE) {
-            let written = write_to_stderr(piece);
+            let written = write_to_stderr(piece, longest);
             self.torn |= written > 0;
             if written < piece.len() {
                 return false;
@@ -165,12 +169,11 @@ impl Output {
     }
 }
 
-/// Writes a piece of a line to standard error, unless that takes too long. Returns how many bytes were
-/// written.
+/// Writes a piece of a line to standard error, unless that takes longer than `longest`. Returns how many bytes
+/// were written.
 #[cfg(unix)]
-fn write_to_stderr(piece: &[u8]) -> usize {
-    const LONGEST: Duration = Duration::from_millis(100);
-    sys::write_until(sys::STDERR, piece, Instant::now() + LONGEST).0
+fn write_to_stderr(piece: &[u8], longest: Duration) -> usize {
+    sys::write_until(sys::STDERR, piece, Instant::now() + longest).0
 }
 
 #[cfg(unix)]
@@ -178,7 +181,7 @@ use crate::sys::PIPE_BUF as PIECE;
 
 /// This may block: std cannot tell whether a write would.
 #[cfg(not(unix))]
-fn write_to_stderr(piece: &[u8]) -> usize {
+fn write_to_stderr(piece: &[u8], _: Duration) -> usize {
     if io::stderr().write_all(piece).is_ok() { piece.len() } else { 0 }
 }
 

@@ -150,7 +150,7 @@ impl Connection {
         loop {
             match request::parse(&self.head) {
                 Ok(Some(request)) => {
-                    self.more_to_come = request.content || self.head.len() > request.len;
+                    self.more_to_come |= request.content || self.head.len() > request.len;
                     return Ok(Ok(request.into()));
                 }
                 Ok(None) => {}
@@ -189,6 +189,8 @@ impl Connection {
             Patience::Brief(until) => deadline::read_briefly(&self.stream, space, until)?,
             _ => patience.read(&self.stream, space, self.deadline)?,
         };
+        // A read that takes all it can may have left bytes behind.
+        self.more_to_come = read == most;
         self.head.try_reserve(read)?;
         self.head.extend_from_slice(space.get(..read).unwrap_or_default());
         Ok(read)
@@ -419,8 +421,17 @@ mod tests {
     #[cfg_attr(miri, ignore = "sockets")]
     fn what_a_client_sends_beside_its_head_is_read_before_the_close() {
         let validation = validation();
-        let more =
-            ["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", &[LIVE, "x"].concat(), "x\r\n", "GET"].map(str::to_owned);
+        let filler = "x".repeat(USUAL_HEAD - "GET /live HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len());
+        let one_read = ["GET /live HTTP/1.1\r\nHost: a\r\nX: ", &filler, "\r\n\r\n"].concat();
+        let more = [
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+            &[LIVE, "x"].concat(),
+            "x\r\n",
+            "GET",
+            // The bytes after the head are not read with it.
+            &[&*one_read, LIVE].concat(),
+        ]
+        .map(str::to_owned);
         for (sent, lingers) in more.iter().map(|sent| (&**sent, true)).chain([(LIVE, false), (HEALTH, false)]) {
             let (client, connection) = connection(sent, SHORT);
             let (_room, mut connection, place) = in_room(connection);

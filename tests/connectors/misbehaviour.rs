@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::daemon::{Daemon, log_line};
 use crate::json::Json;
@@ -181,6 +182,17 @@ fn lines_that_are_lost_whole_leave_no_empty_line() {
     assert!(before.ends_with("}\n"), "{:?}", before.get(before.len().saturating_sub(100)..));
     let messages: Vec<_> = after.iter().map(|line| log_line(line).at("msg").unwrap_or_default().to_owned()).collect();
     assert_eq!(messages, ["log lines lost", "as asked", "draining", "work finished", "finished", "dropped"], "{after:?}");
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_waited_for_once_and_not_for_each_line() {
+    // The default log waits 100 ms for it.
+    const ALL_WAITS: Duration = Duration::from_millis(100 * 200);
+    let start = Instant::now();
+    let (_, after) = stderr_read_late(&["log 3000"; 225], &["log 7"]);
+    assert!(start.elapsed() < ALL_WAITS / 2, "{:?}", start.elapsed());
+    let count = log_line(&after[0]).at("count").map(|count| count.parse::<usize>().expect("a number"));
+    assert!(count.is_some_and(|count| count > 200), "{after:?}");
 }
 
 #[test]
