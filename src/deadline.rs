@@ -27,8 +27,8 @@ pub(crate) fn after(start: Instant, time: Duration) -> Instant {
 }
 
 /// `time` in whole milliseconds, in 64 bits: printing the 128 of `as_millis` takes a kilobyte of code.
-pub(crate) fn milliseconds(time: Duration) -> u64 {
-    time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
+pub(crate) const fn milliseconds(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis() as u64)
 }
 
 /// A deadline in the far future, for a wait without a limit.

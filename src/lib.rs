@@ -84,9 +84,8 @@
 //! left.
 //!
 //! At most half of the connections may wait for `validate`, and at most a quarter may be inside `ready`: half of them
-//! from other machines.
-//! Beyond that the answer is 503 at once. `/live` has no such limit. Every limit is a field of [`Config`], or
-//! a constant with its reason beside it.
+//! from other machines. Beyond that the answer is 503 at once. `/live` has no such limit. Every limit is a field of
+//! [`Config`], or a constant with its reason beside it.
 //!
 //! `validate` runs on a thread of its own, one run at a time, and all clients that ask during a run share its
 //! verdict. Each client waits no longer than it says (`Prefer: wait=SECONDS`, RFC 7240) and

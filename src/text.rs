@@ -14,7 +14,14 @@ pub(crate) fn bounded(text: &str, max: usize) -> (&str, &'static str) {
     (text.get(..end).unwrap_or_default(), CUT)
 }
 
-/// Writes untrusted bytes for a terminal, in one line and with control characters escaped.
+/// Whether a character breaks or reorders the line it is in: a separator of lines, or a mark of the direction of text
+/// (UAX 9).
+fn moves_text(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Writes untrusted bytes for a terminal, in one line and with control characters escaped. What is not UTF-8, or moves
+/// the text around it, becomes the replacement character.
 pub(crate) fn escape_for_terminal(out: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -22,7 +29,7 @@ pub(crate) fn escape_for_terminal(out: &mut String, bytes: &[u8]) {
                 out.push_str("\\x");
                 push_hex(out, u32::from(c));
             } else {
-                out.push(c);
+                out.push(if moves_text(c) { char::REPLACEMENT_CHARACTER } else { c });
             }
         }
         if !chunk.invalid().is_empty() {
@@ -117,6 +124,8 @@ mod tests {
             (b"a\r\nb\x1b[2J\x7f", "a\\x0d\\x0ab\\x1b[2J\\x7f"),
             (b"\xc2\x9b1m", "\\x9b1m"),
             (b"\xff\xfe!", "\u{fffd}\u{fffd}!"),
+            ("\u{2029}a\u{202e}b\u{2066}c\u{61c}d\u{200f}".as_bytes(), "\u{fffd}a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}"),
+            ("\u{2027}\u{200d}\u{202f}\u{206a}".as_bytes(), "\u{2027}\u{200d}\u{202f}\u{206a}"),
         ] {
             assert_eq!(text(|out| escape_for_terminal(out, input)), expected);
         }

@@ -434,7 +434,9 @@ mod tests {
         const GROUPS: Setting<Vec<String>> = Setting::list("groups", "NAMES");
         const FILE: Setting<Option<std::path::PathBuf>> =
             Setting::path("file", "FILE").optional().short('f').variable("UPSTREAM_FILE");
-        let table = table(&[PAGE_SIZE.row, DRY_RUN.row, INTERVAL.row, MODE.row, GROUPS.row, FILE.row]);
+        const COUNT: Setting<Option<u64>> = Setting::number("count", "COUNT").range(1..=u64::MAX).optional();
+        let table = table(&[PAGE_SIZE.row, DRY_RUN.row, INTERVAL.row, MODE.row, GROUPS.row, FILE.row, COUNT.row]);
+        assert!(table.help("program", "1", "", 80).contains("--count=COUNT, BATON_COUNT\n      (1 and up)"));
         let (defaults, _) = settings(&table, (&[], &[]));
         assert_eq!((defaults.get(&PAGE_SIZE), defaults.get(&DRY_RUN), defaults.get(&MODE)), (100, false, "full"));
         assert_eq!((defaults.get(&INTERVAL), defaults.get(&GROUPS), defaults.get(&FILE)), (Duration::from_secs(60), vec![], None));
@@ -457,6 +459,7 @@ mod tests {
                 (&[], &[("BATON_DRY_RUN", "'true'")]),
                 "invalid BATON_DRY_RUN \"'true'\": expected true or false (also 1 t T TRUE True, 0 f F FALSE False); the quotes are part of the value",
             ),
+            ((&["--count=0"], &[]), "invalid --count \"0\": expected a whole number in plain digits, from 1 and up"),
             ((&["-f"], &[]), "--file needs a value: --file=FILE"),
             ((&["-x"], &[]), "unknown flag -x (see --help)"),
         ] {

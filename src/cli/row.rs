@@ -159,9 +159,14 @@ impl Row {
             Kind::Duration(least, most) => (least, most, push_duration),
             _ => return,
         };
-        if most < u64::MAX {
-            out.push_str(before);
-            push(out, least);
+        if (least, most) == (0, u64::MAX) {
+            return;
+        }
+        out.push_str(before);
+        push(out, least);
+        if most == u64::MAX {
+            out.push_str(" and up");
+        } else {
             out.push_str(" to ");
             push(out, most);
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::found::{Secret, Value};
 use super::row::{Default, Kind, Row};
 use super::secret;
+use crate::deadline::milliseconds;
 
 /// A setting of a connector: a flag `--name=VALUE` and a variable `BATON_NAME`, whose value is a `T`.
 ///
@@ -237,7 +238,7 @@ impl Setting<Duration> {
     /// If the range is empty or the default is outside of it.
     #[track_caller]
     pub const fn range(mut self, range: RangeInclusive<Duration>) -> Setting<Duration> {
-        let (least, most) = (range.start().as_millis() as u64, range.end().as_millis() as u64);
+        let (least, most) = (milliseconds(*range.start()), milliseconds(*range.end()));
         assert!(least <= most, "the range of a setting is empty");
         self.row.kind = Kind::Duration(least, most);
         self.checked()
@@ -250,7 +251,7 @@ impl Setting<Duration> {
     /// If it is outside of the range.
     #[track_caller]
     pub const fn default(mut self, time: Duration) -> Setting<Duration> {
-        self.row.default = Default::Duration(time.as_millis() as u64);
+        self.row.default = Default::Duration(milliseconds(time));
         self.checked()
     }
 
