@@ -123,7 +123,7 @@
 //! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
 //! cli/help             cli/row cli/table
 //! cli/settings         address cli/found cli/mistakes cli/row cli/setting cli/value connector text
-//! cli/setting          cli/found cli/row cli/secret
+//! cli/setting          cli/found cli/row cli/secret deadline
 //! cli/secret           cli/mistakes cli/row
 //! cli/mistakes         address cli/row cli/value text
 //! cli/found            cli/row cli/value

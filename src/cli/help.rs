@@ -37,7 +37,7 @@ impl Table {
                     out.extend(["\n", title, ":\n"]);
                 }
                 names(&mut out, row);
-                wrap(&mut out, &description(row), width);
+                wrap(&mut out, description(row).trim_start(), width);
             }
         }
         out.push_str(
