@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use crate::event::{Event, Level};
 
 #[cfg(feature = "cli")]
-pub(crate) use self::stderr::{Format, configure};
+pub(crate) use self::stderr::{Format, configure, write_text};
 
 thread_local! {
     /// This thread is inside `on_event`, a function of the program.

@@ -1,5 +1,6 @@
 //! The daemon: runs the connector beside its health server until it ends or is asked to end.
 
+use std::backtrace::Backtrace;
 use std::env;
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -19,7 +20,7 @@ use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, never};
 use crate::event::{Event, Level};
 use crate::limits::DRAIN_GRACE;
-use crate::log::{self, Log, inside_on_event, to_stderr};
+use crate::log::{self, Log, inside_on_event, to_stderr, write_text};
 use crate::server::HealthServer;
 use crate::spawn::spawn;
 use crate::stop::Stop;
@@ -261,7 +262,6 @@ impl Connector for Gone {
 
 /// Makes each panic an event, so that std does not write its own text between the lines of the log.
 fn log_panics(log: Log) {
-    let print_with_backtrace = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let text = panic_text(info.payload());
         let message = match info.location() {
@@ -270,7 +270,8 @@ fn log_panics(log: Log) {
         };
         log_panic(&log, message.into());
         if env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-            print_with_backtrace(info);
+            // std's own hook would wait for a reader of standard error.
+            write_text(&["stack backtrace:\n", &Backtrace::force_capture().to_string()].concat());
         }
     }));
 }

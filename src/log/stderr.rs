@@ -56,17 +56,21 @@ pub(super) fn is_enabled(level: Level) -> bool {
     level as u8 >= LEVEL.load(Ordering::Relaxed)
 }
 
-/// Writes an event as one line, or loses it if standard error takes nothing for a while: health checks and
-/// shutdown must not wait for a reader.
+/// Writes an event as one line.
 pub(super) fn write(event: &Event<'_>) {
+    write_text(&line(event));
+}
+
+/// Writes whole lines, or loses them if standard error takes nothing for a while: health checks and shutdown must not
+/// wait for a reader.
+pub(crate) fn write_text(lines: &str) {
     const TRIES: usize = 100;
     const PAUSE: Duration = Duration::from_millis(1);
 
-    let line = line(event);
     for _ in 0..TRIES {
         match OUTPUT.try_lock() {
-            Ok(mut output) => return output.write(&line),
-            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner().write(&line),
+            Ok(mut output) => return output.write(lines),
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner().write(lines),
             Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
         }
     }

@@ -1,6 +1,8 @@
 //! A connector whose code misbehaves: what is said of it, and how the process ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -134,6 +136,17 @@ fn a_backtrace_is_shown_when_it_is_asked_for() {
         assert_eq!(outcome.stderr.contains("stack backtrace:"), shown, "{outcome:?}");
         assert_eq!(outcome.code, Some(1));
     }
+}
+
+#[test]
+fn a_backtrace_that_is_not_read_holds_nothing_up() {
+    let (_reader, mut writer) = UnixStream::pair().expect("two sockets");
+    writer.set_nonblocking(true).expect("a mode");
+    while writer.write(&[0; 4096]).is_ok() {}
+    writer.set_nonblocking(false).expect("a mode");
+    let mut command = misbehaving("connect panics", &[]);
+    let outcome = run(command.env("RUST_BACKTRACE", "1").stderr(OwnedFd::from(writer)));
+    assert_eq!(outcome.code, Some(1));
 }
 
 /// Runs it with a standard error that is not read at first; what it wrote, and what `orders` have it write then.
