@@ -68,7 +68,10 @@ fn start(
 ) -> Result<(Arc<Work>, Inbox), RunError> {
     // From here on a signal asks the daemon to finish.
     let (sender, inbox) = signal::install().map_err(failed("set signal handlers"))?;
-    log_panics(log.clone());
+    // With it, as in the smallest build, a panic calls no hook.
+    if !cfg!(panic = "immediate-abort") {
+        log_panics(log.clone());
+    }
     report_listener_failure(&mut config, &sender);
     let address = config.address;
     let server = if health_check { Some(HealthServer::bind(config)) } else { None };
