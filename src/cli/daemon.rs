@@ -65,7 +65,7 @@ fn start(
     health_check: bool,
     settings: Settings,
     connect: Connect,
-) -> Result<(Arc<Work>, Inbox), RunError> {
+) -> Result<(&'static Work, Inbox), RunError> {
     // From here on a signal asks the daemon to finish.
     let (sender, inbox) = signal::install().map_err(failed("set signal handlers"))?;
     // With it, as in the smallest build, a panic calls no hook.
@@ -76,7 +76,7 @@ fn start(
     let address = config.address;
     let server = if health_check { Some(HealthServer::bind(config)) } else { None };
     let server = server.transpose().map_err(|error| listen_error(&error, address, &settings))?;
-    let work = Arc::new(Work {
+    let work: &Work = Box::leak(Box::new(Work {
         log: log.clone(),
         server,
         stop: Stop::default(),
@@ -86,9 +86,8 @@ fn start(
         drained: Stop::default(),
         dropped: Stop::default(),
         sender,
-    });
-    let worker = Arc::clone(&work);
-    spawn("connector", Box::new(move || worker.work(&settings, connect))).map_err(failed("start a thread"))?;
+    }));
+    spawn("connector", Box::new(move || work.work(&settings, connect))).map_err(failed("start a thread"))?;
     Ok((work, inbox))
 }
 
@@ -116,7 +115,7 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> RunError {
 }
 
 /// The main thread: waits until the connector ends or is asked to, and in the second case until it has ended.
-fn supervise(work: Arc<Work>, inbox: &Inbox, drain_timeout: Duration) -> ExitCode {
+fn supervise(work: &Work, inbox: &Inbox, drain_timeout: Duration) -> ExitCode {
     let message = work.next_message(inbox);
     let deadline = after(Instant::now(), drain_timeout);
     let served = match message {
@@ -138,10 +137,7 @@ fn supervise(work: Arc<Work>, inbox: &Inbox, drain_timeout: Duration) -> ExitCod
     if served && !work.dropped.wait_for(deadline.saturating_duration_since(Instant::now())) {
         work.log.emit(&Event::Abandoned);
     }
-    let code = if work.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    // If this were the last reference, dropping it would run the connector's destructor, which may block.
-    mem::forget(work);
-    code
+    if work.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// The connector's thread, as the main thread sees it.
