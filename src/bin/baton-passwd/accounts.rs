@@ -71,12 +71,20 @@ impl Change {
 /// Why a file could not be used.
 pub(crate) struct Unusable {
     file: PathBuf,
-    /// The line, from 1. It is 0 if the reason is not about a line.
-    line: usize,
-    reason: String,
+    text: String,
 }
 
 impl Unusable {
+    /// Lines are numbered from 1. It is 0 if the reason is not about a line.
+    fn new(file: &Path, line: usize, reason: &str) -> Unusable {
+        let mut text = file.to_string_lossy().into_owned();
+        if line > 0 {
+            text.extend([":", &line.to_string()]);
+        }
+        text.extend([": ", reason]);
+        Unusable { file: file.to_owned(), text }
+    }
+
     /// The file that could not be used.
     pub(crate) fn file(&self) -> &Path {
         &self.file
@@ -85,12 +93,7 @@ impl Unusable {
 
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file.to_string_lossy())?;
-        if self.line > 0 {
-            write!(f, ":{}", self.line)?;
-        }
-        f.write_str(": ")?;
-        f.write_str(&self.reason)
+        f.write_str(&self.text)
     }
 }
 
@@ -106,8 +109,7 @@ impl std::error::Error for Unusable {}
 impl Accounts {
     /// Reads and parses both files.
     pub(crate) fn read(passwd: &Path, group: &Path) -> Result<Accounts, Unusable> {
-        let contents =
-            |file: &Path| contents(file).map_err(|error| Unusable { file: file.to_owned(), line: 0, reason: error.to_string() });
+        let contents = |file: &Path| contents(file).map_err(|error| Unusable::new(file, 0, &error.to_string()));
         Accounts::parse((passwd, &contents(passwd)?), (group, &contents(group)?))
     }
 
@@ -128,7 +130,7 @@ impl Accounts {
         })?;
         // Every host has users. A file without any is incomplete or the wrong one, and must not remove them all.
         if users.is_empty() {
-            return Err(passwd.unusable(0, "no users in it".into()));
+            return Err(passwd.unusable(0, "no users in it"));
         }
         let (users, own) = (passwd.unique(users)?, sorted(own));
 
@@ -236,16 +238,16 @@ impl Table<'_> {
     fn each(&self, expected: usize, each: EachLine<'_>) -> Result<(), Unusable> {
         let mut fields = Vec::new();
         for (line, bytes) in (1..).zip(self.bytes.split(|&byte| byte == b'\n')) {
-            let text = std::str::from_utf8(bytes).map_err(|_| self.unusable(line, "not UTF-8".into()))?;
+            let text = std::str::from_utf8(bytes).map_err(|_| self.unusable(line, "not UTF-8"))?;
             if text.trim_ascii().is_empty() || text.starts_with(['#', '+', '-']) {
                 continue;
             }
             fields.clear();
             fields.extend(text.split(':'));
             if fields.len() != expected {
-                return Err(self.unusable(line, format!("{expected} fields expected, {} found", fields.len())));
+                return Err(self.unusable(line, &format!("{expected} fields expected, {} found", fields.len())));
             }
-            each(line, &fields).map_err(|reason| self.unusable(line, reason.into()))?;
+            each(line, &fields).map_err(|reason| self.unusable(line, reason))?;
         }
         Ok(())
     }
@@ -256,17 +258,17 @@ impl Table<'_> {
         let mut before: Option<&Record> = None;
         for record in &records {
             let reason = match before.replace(record) {
-                _ if record.name.is_empty() => "name is empty".into(),
+                _ if record.name.is_empty() => "name is empty".to_owned(),
                 Some(before) if before.name == record.name => format!("name already given in line {}", before.line),
                 _ => continue,
             };
-            return Err(self.unusable(record.line, reason));
+            return Err(self.unusable(record.line, &reason));
         }
         Ok(records)
     }
 
-    fn unusable(&self, line: usize, reason: String) -> Unusable {
-        Unusable { file: self.file.to_owned(), line, reason }
+    fn unusable(&self, line: usize, reason: &str) -> Unusable {
+        Unusable::new(self.file, line, reason)
     }
 }
 
