@@ -124,7 +124,7 @@ impl Accounts {
             let [uid, gid, ..] = rest else { return Ok(()) };
             number(uid).ok_or("uid is not a number from 0 to 4294967295")?;
             let id = number(gid).ok_or(BAD_GID)?;
-            own.push(Record::new(Kind::Group, id, line, (*name).to_owned()));
+            own.push(Record::new(Kind::Group, &id, line, (*name).to_owned()));
             users.push(Record::new(Kind::User, name, line, rest.join(":")));
             Ok(())
         })?;
@@ -134,27 +134,22 @@ impl Accounts {
         }
         let (users, own) = (passwd.unique(users)?, sorted(own));
 
-        let mut groups = Vec::new();
-        let mut memberships = Vec::new();
+        let mut others = Vec::new();
         group.each(4, &mut |line, fields| {
             let [name, _, gid, listed] = fields else { return Ok(()) };
             let id = number(gid).ok_or(BAD_GID)?;
-            groups.push(Record::new(Kind::Group, name, line, (*gid).to_owned()));
-            let first = own.partition_point(|record| *record.name < *id);
-            let members = own.get(first..).unwrap_or_default().iter().take_while(|record| record.name == id);
-            for user in members.map(|record| &*record.rest).chain(listed.split(',')) {
+            others.push(Record::new(Kind::Group, name, line, (*gid).to_owned()));
+            let members = all(&own, Kind::Group, &id).map(|record| &*record.rest);
+            for user in members.chain(listed.split(',')) {
                 // A group may list users from another source, such as LDAP. The connector does not sync those.
                 if find(&users, Kind::User, user).is_some() {
-                    memberships.push(Record::new(Kind::Membership, &[user, " in ", name].concat(), 0, String::new()));
+                    others.push(Record::new(Kind::Membership, &[user, " in ", name].concat(), 0, String::new()));
                 }
             }
             Ok(())
         })?;
         let mut records = users;
-        records.append(&mut group.unique(groups)?);
-        memberships = sorted(memberships);
-        memberships.dedup();
-        records.append(&mut memberships);
+        records.append(&mut group.unique(others)?);
         Ok(Accounts { records })
     }
 
@@ -189,16 +184,21 @@ fn sorted(records: Vec<Record>) -> Vec<Record> {
     BinaryHeap::from(records).into_sorted_vec()
 }
 
-fn find<'a>(sorted: &'a [Record], kind: Kind, name: &str) -> Option<&'a Record> {
-    let at = sorted.partition_point(|record| (record.kind, &*record.name) < (kind, name));
-    sorted.get(at).filter(|record| record.kind == kind && record.name == name)
+/// The records of that kind and name.
+fn all<'a>(sorted: &'a [Record], kind: Kind, name: &'a str) -> impl Iterator<Item = &'a Record> {
+    let first = sorted.partition_point(|record| (record.kind, &*record.name) < (kind, name));
+    let rest = sorted.get(first..).unwrap_or_default();
+    rest.iter().take_while(move |record| record.kind == kind && record.name == name)
+}
+
+fn find<'a>(sorted: &'a [Record], kind: Kind, name: &'a str) -> Option<&'a Record> {
+    all(sorted, kind, name).next()
 }
 
 /// A number of 32 bits without its leading zeros. It must have only digits, since `parse` accepts a sign.
-fn number(text: &str) -> Option<&str> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_number = digits && text.parse::<u32>().is_ok();
-    is_number.then(|| text.trim_start_matches('0'))
+fn number(text: &str) -> Option<String> {
+    let number: u32 = if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok()? } else { return None };
+    Some(u64::from(number).to_string())
 }
 
 fn contents(file: &Path) -> io::Result<Vec<u8>> {
@@ -252,14 +252,17 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Sorts the records. Refuses an empty name and a name that is in two lines.
+    /// Sorts the records and keeps one of several that are equal. Refuses an empty name and a name that is in two lines.
     fn unique(&self, records: Vec<Record>) -> Result<Vec<Record>, Unusable> {
-        let records = sorted(records);
+        let mut records = sorted(records);
+        records.dedup();
         let mut before: Option<&Record> = None;
         for record in &records {
             let reason = match before.replace(record) {
                 _ if record.name.is_empty() => "name is empty".to_owned(),
-                Some(before) if before.name == record.name => format!("name already given in line {}", before.line),
+                Some(before) if (before.kind, &before.name) == (record.kind, &record.name) => {
+                    format!("name already given in line {}", before.line)
+                }
                 _ => continue,
             };
             return Err(self.unusable(record.line, &reason));
