@@ -239,7 +239,7 @@ impl Table<'_> {
         let mut fields = Vec::new();
         for (line, bytes) in (1..).zip(self.bytes.split(|&byte| byte == b'\n')) {
             let text = std::str::from_utf8(bytes).map_err(|_| self.unusable(line, "not UTF-8"))?;
-            if text.trim_ascii().is_empty() || text.starts_with(['#', '+', '-']) {
+            if bytes.trim_ascii().is_empty() || matches!(bytes, [b'#' | b'+' | b'-', ..]) {
                 continue;
             }
             fields.clear();
