@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::text::push_digits;
+use crate::text::{push_digits, push_number};
 
 /// The address that the server listens on, and the probe asks, unless told otherwise: `127.0.0.1`.
 pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -146,13 +146,7 @@ fn push_ipv6(out: &mut String, ip: Ipv6Addr) {
                 out.push(':');
             }
             colon = true;
-            let mut shift = 12;
-            while shift > 0 && segment >> shift == 0 {
-                shift -= 4;
-            }
-            for shift in (0..=shift).rev().step_by(4) {
-                out.extend(char::from_digit(u32::from(segment) >> shift & 0xf, 16));
-            }
+            push_number(out, segment.into(), 16, 1);
         }
     }
 }

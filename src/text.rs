@@ -40,9 +40,7 @@ pub(crate) fn escape_for_terminal(out: &mut String, bytes: &[u8]) {
 
 /// Writes the lowest two hexadecimal digits.
 pub(crate) fn push_hex(out: &mut String, number: u32) {
-    for shift in [4, 0] {
-        out.extend(char::from_digit(number >> shift & 0xf, 16));
-    }
+    push_number(out, (number & 0xff).into(), 16, 2);
 }
 
 /// The number that decimal digits write, if it fits. One function for all sizes: each of std's is 300 bytes of code.
@@ -57,10 +55,16 @@ pub(crate) fn parse_digits(digits: &[u8]) -> Option<u64> {
 
 /// Writes `number` in decimal, with leading zeros up to `width` digits.
 pub(crate) fn push_digits(out: &mut String, number: u64, width: u32) {
-    if number > 9 || width > 1 {
-        push_digits(out, number / 10, width.saturating_sub(1));
+    push_number(out, number, 10, width);
+}
+
+/// Writes `number` to the base `radix`, which is at most 16, with leading zeros up to `width` digits.
+pub(crate) fn push_number(out: &mut String, number: u64, radix: u64, width: u32) {
+    if number >= radix || width > 1 {
+        push_number(out, number / radix, radix, width.saturating_sub(1));
     }
-    out.push(char::from(b'0' + (number % 10) as u8));
+    let digit = (number % radix) as u8;
+    out.push(char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
 }
 
 /// What the times of [`Checks`](crate::Checks) begin with: `api: gone (times: token 3 ms, api 12 ms)`.
