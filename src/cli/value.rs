@@ -59,8 +59,7 @@ pub(super) fn level(text: &str) -> Option<Level> {
         ("panic", Level::Error),
         ("fatal", Level::Error),
     ];
-    let same = |word: &str| word.len() == text.len() && word.bytes().zip(text.bytes()).all(|(a, b)| a == b.to_ascii_lowercase());
-    WORDS.iter().find(|(word, _)| same(word)).map(|(_, level)| *level)
+    WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, level)| *level)
 }
 
 #[cfg(test)]
