@@ -36,9 +36,7 @@ impl Stop {
 
     /// Waits until the request comes.
     pub fn wait(&self) {
-        let (requested, changed) = &*self.shared;
-        let guard = requested.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(changed.wait_while(guard, |requested| !*requested));
+        while !self.wait_for(Duration::MAX) {}
     }
 
     /// Waits until the request comes, for `timeout` at most. Returns whether it came. After the request it returns at
