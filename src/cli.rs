@@ -231,7 +231,9 @@ impl App {
         // Output beyond a limit of file sizes (RLIMIT_FSIZE) becomes an error of `write` instead of a signal.
         #[cfg(unix)]
         sys::signal::ignore(sys::signal::SIGXFSZ);
-        match table.parse(Parser::from_args(env::args_os().skip(1)), &|name| env::var_os(name)) {
+        let mut arguments = env::args_os();
+        let _program = arguments.next();
+        match table.parse(Parser::from_args(arguments), &|name| env::var_os(name)) {
             Ok(Command::Help) => self.print(&table.help(self.name, self.version, self.about, width())),
             Ok(Command::Version) => self.print(&[self.name, " ", self.version, "\n"].concat()),
             Ok(Command::Probe(probe, endpoint, timeout)) => self.probe(&probe, endpoint, after(Instant::now(), timeout)),
