@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use super::row::{Kind, Row, Scope, Source};
 use super::value::{boolean, whole_number};
 use crate::address::parse_ip;
-use crate::text::{escape_for_terminal, push_hex};
+use crate::text::{escape_for_terminal, push_number};
 
 pub(super) const SEE_HELP: &str = " (see --help)";
 
@@ -76,9 +76,7 @@ pub(super) fn unexpected(value: &OsStr, probe: bool, switch_before: Option<&str>
     let shown = printable(value);
     if let Some(dash) = text.chars().next().filter(|c| matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}')) {
         let mut code = String::new();
-        push_hex(&mut code, u32::from(dash) >> 8);
-        push_hex(&mut code, u32::from(dash));
-        code.make_ascii_uppercase();
+        push_number(&mut code, u32::from(dash).into(), 16, 4);
         return ["\"", &shown, "\" starts with \"", dash.encode_utf8(&mut [0; 4]), "\" (U+", &code, "), not \"--\""].concat();
     }
     if let Some(switch) = switch_before.filter(|_| boolean(text).is_some()) {
