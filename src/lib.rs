@@ -128,7 +128,7 @@
 //! cli/mistakes         address cli/row cli/value text
 //! cli/found            cli/row cli/value
 //! cli/signal           deadline sys
-//! cli/table            cli/row config
+//! cli/table            address cli/row config
 //! cli/row              address cli/value text
 //! cli/value            event text
 //! http/properties      http/request http/response limits

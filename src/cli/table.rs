@@ -1,6 +1,7 @@
 //! The table of all settings: the connector's own and those of every connector.
 
 use super::row::{Default, Kind, Row, Scope, Source};
+use crate::address::{DEFAULT_ADDRESS, DEFAULT_PORT};
 use crate::config::{Config, DEFAULT_PROBE_TIMEOUT};
 
 pub(super) const HEALTH_CHECK: &str = "health-check";
@@ -26,7 +27,14 @@ impl Table {
     pub(super) fn new(own: &[Row], config: &Config) -> Result<Table, String> {
         let mut rows = Vec::with_capacity(own.len() + 7);
         rows.extend_from_slice(own);
-        rows.extend_from_slice(&programs_rows(config));
+        rows.extend_from_slice(&PROGRAMS_ROWS);
+        for row in &mut rows {
+            match &mut row.default {
+                Default::Address(ip) => *ip = config.address.ip(),
+                Default::Number(port) if row.name == PORT => *port = config.address.port().into(),
+                _ => {}
+            }
+        }
         for (place, row) in rows.iter().enumerate().take(own.len()) {
             let mut others = rows.iter().skip(place + 1).filter(|other| other.scope != Scope::Probe);
             if others.any(|other| collide(row, other)) || is_reserved(row) {
@@ -82,29 +90,24 @@ fn is_reserved(row: &Row) -> bool {
 }
 
 /// The rows that every connector has.
-fn programs_rows(config: &Config) -> [Row; 7] {
-    let (ip, port) = (config.address.ip(), config.address.port().into());
-    [
-        Row::new(HEALTH_CHECK, "", Kind::Switch, Default::Text("false"))
-            .help("Enable the health check server")
-            .scope(Scope::Server),
-        Row::new(PORT, "PORT", Kind::Number(0, 65535), Default::Number(port))
-            .help("Port; with 0 the server takes any free one")
-            .scope(Scope::Both),
-        Row::new(BIND_ADDRESS, "ADDRESS", Kind::Address, Default::Address(ip))
-            .help("An IP address or localhost")
-            .scope(Scope::Both),
-        Row::new(ENDPOINT, "ENDPOINT", Kind::Choice(&["health", "ready", "live"]), Default::Text("health"))
-            .help("What to ask")
-            .scope(Scope::Probe),
-        Row::new(TIMEOUT, "TIME", Kind::Duration(1000, MAX_TIMEOUT), Default::Duration(DEFAULT_PROBE_TIMEOUT.as_millis() as u64))
-            .help("How long the probe may take")
-            .scope(Scope::Probe),
-        Row::new(LOG_LEVEL, "LEVEL", Kind::Level, Default::Text("info"))
-            .help("Lowest level: debug, info, warn or error")
-            .scope(Scope::Log),
-        Row::new(LOG_FORMAT, "FORMAT", Kind::Choice(&["json", "text", "console"]), Default::Absent("json, text on a terminal"))
-            .help("Line format")
-            .scope(Scope::Log),
-    ]
-}
+const PROGRAMS_ROWS: [Row; 7] = [
+    Row::new(HEALTH_CHECK, "", Kind::Switch, Default::Text("false")).help("Enable the health check server").scope(Scope::Server),
+    Row::new(PORT, "PORT", Kind::Number(0, 65535), Default::Number(DEFAULT_PORT as u64))
+        .help("Port; with 0 the server takes any free one")
+        .scope(Scope::Both),
+    Row::new(BIND_ADDRESS, "ADDRESS", Kind::Address, Default::Address(DEFAULT_ADDRESS))
+        .help("An IP address or localhost")
+        .scope(Scope::Both),
+    Row::new(ENDPOINT, "ENDPOINT", Kind::Choice(&["health", "ready", "live"]), Default::Text("health"))
+        .help("What to ask")
+        .scope(Scope::Probe),
+    Row::new(TIMEOUT, "TIME", Kind::Duration(1000, MAX_TIMEOUT), Default::Duration(DEFAULT_PROBE_TIMEOUT.as_millis() as u64))
+        .help("How long the probe may take")
+        .scope(Scope::Probe),
+    Row::new(LOG_LEVEL, "LEVEL", Kind::Level, Default::Text("info"))
+        .help("Lowest level: debug, info, warn or error")
+        .scope(Scope::Log),
+    Row::new(LOG_FORMAT, "FORMAT", Kind::Choice(&["json", "text", "console"]), Default::Absent("json, text on a terminal"))
+        .help("Line format")
+        .scope(Scope::Log),
+];
