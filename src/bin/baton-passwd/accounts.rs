@@ -124,8 +124,8 @@ impl Accounts {
             let [uid, gid, ..] = rest else { return Ok(()) };
             number(uid).ok_or("uid is not a number from 0 to 4294967295")?;
             let id = number(gid).ok_or(BAD_GID)?;
-            own.push(Record::new(Kind::Group, &id, line, (*name).to_owned()));
-            users.push(Record::new(Kind::User, name, line, rest.join(":")));
+            own.push(Record::new(Kind::Group, id, line, (*name).to_owned()));
+            users.push(Record::new(Kind::User, (*name).to_owned(), line, rest.join(":")));
             Ok(())
         })?;
         // Every host has users. A file without any is incomplete or the wrong one, and must not remove them all.
@@ -138,12 +138,12 @@ impl Accounts {
         group.each(4, &mut |line, fields| {
             let [name, _, gid, listed] = fields else { return Ok(()) };
             let id = number(gid).ok_or(BAD_GID)?;
-            others.push(Record::new(Kind::Group, name, line, (*gid).to_owned()));
+            others.push(Record::new(Kind::Group, (*name).to_owned(), line, (*gid).to_owned()));
             let members = all(&own, Kind::Group, &id).map(|record| &*record.rest);
             for user in members.chain(listed.split(',')) {
                 // A group may list users from another source, such as LDAP. The connector does not sync those.
                 if find(&users, Kind::User, user).is_some() {
-                    others.push(Record::new(Kind::Membership, &[user, " in ", name].concat(), 0, String::new()));
+                    others.push(Record::new(Kind::Membership, [user, " in ", name].concat(), 0, String::new()));
                 }
             }
             Ok(())
@@ -174,8 +174,8 @@ impl Accounts {
 }
 
 impl Record {
-    fn new(kind: Kind, name: &str, line: usize, rest: String) -> Record {
-        Record { kind, name: name.to_owned(), line, rest }
+    fn new(kind: Kind, name: String, line: usize, rest: String) -> Record {
+        Record { kind, name, line, rest }
     }
 }
 
