@@ -243,7 +243,7 @@ impl App {
                 warn_of_misspelt_variables(table, &Log(Arc::clone(&self.config.on_event)));
                 daemon::run(self.config, run.listen.is_some(), run.settings, connect)
             }
-            Err(problem) => self.fail(&problem, never()),
+            Err(problem) => self.fail("", &problem, never()),
         }
     }
 
@@ -252,24 +252,28 @@ impl App {
         match probe.run() {
             Ok(()) => {
                 if let Err(error) = to_stdout(&[endpoint.ok_status(), "\n"].concat(), deadline) {
-                    self.fail(&cannot_print(&error), deadline);
+                    self.cannot_print(&error, deadline);
                 }
                 ExitCode::SUCCESS
             }
-            Err(error) => self.fail(&["health-check: ", &error.to_string()].concat(), deadline),
+            Err(error) => self.fail("health-check: ", &error.to_string(), deadline),
         }
     }
 
     fn print(&self, text: &str) -> ExitCode {
         match to_stdout(text, never()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => self.fail(&cannot_print(&error), never()),
+            Err(error) => self.cannot_print(&error, never()),
         }
     }
 
+    fn cannot_print(&self, error: &io::Error, deadline: Instant) -> ExitCode {
+        self.fail("cannot write to standard output: ", &error.to_string(), deadline)
+    }
+
     /// One line on standard error, and exit code 1.
-    fn fail(&self, problem: &str, deadline: Instant) -> ExitCode {
-        to_stderr(&[self.name, ": ", problem, "\n"].concat(), deadline);
+    fn fail(&self, what: &str, problem: &str, deadline: Instant) -> ExitCode {
+        to_stderr(&[self.name, ": ", what, problem, "\n"].concat(), deadline);
         ExitCode::FAILURE
     }
 }
@@ -289,10 +293,6 @@ pub(crate) fn try_parse(arguments: Vec<std::ffi::OsString>, environment: &[(&str
     ];
     let variable = |name: &str| environment.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
     Table::new(&settings, &Config::default())?.parse(Parser::from_args(arguments), &variable).map(drop)
-}
-
-fn cannot_print(error: &io::Error) -> String {
-    ["cannot write to standard output: ", &error.to_string()].concat()
 }
 
 /// Why a command line or an environment does not run the connector: the line that the program would show, without
