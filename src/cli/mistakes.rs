@@ -100,16 +100,15 @@ pub(super) fn misspelt(rows: &[Row], name: &str) -> Option<String> {
     let mut best = (FAR, None);
     for row in rows {
         let variable = row.variable();
-        let distance = distance(name, &variable);
-        let file_of = if row.secret.is_some() { name.strip_suffix("_FILE") } else { None };
-        if distance == 0 || file_of == Some(&*variable) {
-            return None;
-        }
+        let distance = match name.strip_suffix("_FILE") {
+            Some(name) if row.secret.is_some() && name == variable => 0,
+            _ => distance(name, &variable),
+        };
         if distance < best.0 {
             best = (distance, Some(variable));
         }
     }
-    best.1
+    best.1.filter(|_| best.0 > 0)
 }
 
 fn suggestion(text: &str, words: &[&str]) -> String {

@@ -110,12 +110,11 @@ impl Row {
             _ if self.scope == Scope::Probe => String::new(),
             Some(variable) => variable.to_owned(),
             None => {
-                let mut variable = ["BATON_", self.name].concat().into_bytes();
-                for byte in &mut variable {
-                    *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
+                let mut variable = String::from("BATON_");
+                for letter in self.name.chars() {
+                    variable.push(if letter == '-' { '_' } else { letter.to_ascii_uppercase() });
                 }
-                // Still the same text: only ASCII was changed.
-                String::from_utf8(variable).unwrap_or_default()
+                variable
             }
         }
     }
