@@ -5,6 +5,7 @@ mod command;
 mod daemon;
 mod found;
 mod help;
+mod logging;
 mod mistakes;
 mod row;
 mod secret;

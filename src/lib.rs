@@ -119,12 +119,13 @@
 //! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
 //! checks               connector deadline text
 //! probe                address config deadline endpoint http/response limits probe/answer probe/error text
-//! cli/daemon           address cli/settings cli/signal cli/table config connector deadline event limits log server spawn stop
+//! cli/daemon           address cli/logging cli/settings cli/signal cli/table config connector deadline event limits log server spawn stop
 //! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
 //! cli/help             cli/row cli/table
 //! cli/settings         address cli/found cli/mistakes cli/row cli/setting cli/value connector text
 //! cli/setting          cli/found cli/row cli/secret deadline
 //! cli/secret           cli/mistakes cli/row
+//! cli/logging          connector event log spawn stop
 //! cli/mistakes         address cli/row cli/value text
 //! cli/found            cli/row cli/value
 //! cli/signal           deadline sys

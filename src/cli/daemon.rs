@@ -1,7 +1,5 @@
 //! The daemon: runs the connector beside its health server until it ends or is asked to end.
 
-use std::backtrace::Backtrace;
-use std::env;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
@@ -11,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::logging::{emit, emit_failure, log_panics};
 use super::settings::Settings;
 use super::signal::{self, Inbox, Message, Sender};
 use super::table::{BIND_ADDRESS, PORT};
@@ -20,7 +19,7 @@ use crate::connector::{BoxError, Connector, explain, panic_text};
 use crate::deadline::{after, never};
 use crate::event::{Event, Level};
 use crate::limits::DRAIN_GRACE;
-use crate::log::{self, Log, inside_on_event, to_stderr, write_text};
+use crate::log::{self, Log};
 use crate::server::HealthServer;
 use crate::spawn::spawn;
 use crate::stop::Stop;
@@ -32,9 +31,6 @@ const CONNECTING_NOTICE: Duration = Duration::from_secs(1);
 
 /// The longest time between two of these lines.
 const MAX_CONNECTING_NOTICE: Duration = Duration::from_secs(300);
-
-/// How long a panicking thread waits for its panic to be logged before it unwinds.
-const PANIC_NOTICE: Duration = Duration::from_secs(1);
 
 /// What the daemon tried, and why it failed.
 struct RunError(&'static str, String);
@@ -53,7 +49,7 @@ pub(super) fn run(config: Config, health_check: bool, settings: Settings, connec
     match start(&log, config, health_check, settings, connect) {
         Ok((work, inbox)) => supervise(work, &inbox, drain_timeout),
         Err(RunError(what, reason)) => {
-            log.emit(&Event::Failed { what, reason: &reason });
+            emit_failure(&log, what, reason);
             ExitCode::FAILURE
         }
     }
@@ -135,7 +131,7 @@ fn supervise(work: &Work, inbox: &Inbox, drain_timeout: Duration) -> ExitCode {
     }
     work.drained.request();
     if served && !work.dropped.wait_for(deadline.saturating_duration_since(Instant::now())) {
-        work.log.emit(&Event::Abandoned);
+        emit(&work.log, Event::Abandoned);
     }
     if work.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -161,13 +157,18 @@ impl Work {
     fn work(&self, settings: &Settings, connect: Connect) {
         let mut kept = None;
         let result = panic::catch_unwind(AssertUnwindSafe(|| {
-            let connector = kept.insert(connect(settings, &self.stop).map_err(|error| RunError("connect", explain(&*error)))?);
+            let connector = match connect(settings, &self.stop) {
+                Ok(connector) => kept.insert(connector),
+                // It was asked to give up.
+                Err(_) if self.stop.is_requested() => return Ok(()),
+                Err(error) => return Err(RunError("connect", explain(&*error))),
+            };
             if let Some(server) = &self.server {
                 server.attach(Arc::clone(connector));
             }
             self.connected.store(true, Ordering::Release);
             *self.connecting() = false;
-            self.log.emit(&Event::Connected);
+            emit(&self.log, Event::Connected);
             connector.serve(&self.stop).map_err(|error| RunError("serve", explain(&*error)))
         }));
         self.ended(result.unwrap_or_else(|payload| {
@@ -195,10 +196,10 @@ impl Work {
     fn ended(&self, outcome: Result<(), RunError>) {
         *self.connecting() = false;
         match outcome {
-            Ok(()) => self.log.emit(&Event::Finished),
+            Ok(()) => emit(&self.log, Event::Finished),
             Err(RunError(what, reason)) => {
                 self.failed.store(true, Ordering::Relaxed);
-                self.log.emit(&Event::Failed { what, reason: &reason });
+                emit_failure(&self.log, what, reason);
             }
         }
     }
@@ -215,7 +216,7 @@ impl Work {
             let connecting = self.connecting();
             if *connecting {
                 let first = notice == CONNECTING_NOTICE;
-                self.log.emit(&if first { Event::Connecting } else { Event::StillConnecting { elapsed: notice } });
+                emit(&self.log, if first { Event::Connecting } else { Event::StillConnecting { elapsed: notice } });
                 notice += notice.min(MAX_CONNECTING_NOTICE);
             }
         }
@@ -232,7 +233,7 @@ impl Work {
         if let Some(server) = &self.server {
             server.start_draining();
         }
-        self.log.emit(&Event::Draining);
+        emit(&self.log, Event::Draining);
         self.stop.request();
         let reserve = (2 * DRAIN_GRACE).min(timeout / 2);
         let until = deadline.checked_sub(reserve).unwrap_or(deadline);
@@ -245,7 +246,7 @@ impl Work {
                 return true;
             }
         }
-        self.log.emit(&Event::Abandoned);
+        emit(&self.log, Event::Abandoned);
         false
     }
 }
@@ -257,37 +258,6 @@ impl Connector for Gone {
     fn validate(&self) -> Result<(), BoxError> {
         Err("the connector has ended".into())
     }
-}
-
-/// Makes each panic an event, so that std does not write its own text between the lines of the log.
-fn log_panics(log: Log) {
-    panic::set_hook(Box::new(move |info| {
-        let text = panic_text(info.payload());
-        let message = match info.location() {
-            Some(place) => format!("{text}, at {place}"),
-            None => text.to_owned(),
-        };
-        log_panic(&log, message.into());
-        if env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-            // std's own hook would wait for a reader of standard error.
-            write_text(&["stack backtrace:\n", &Backtrace::force_capture().to_string()].concat());
-        }
-    }));
-}
-
-/// Calls `on_event` on another thread. A panic inside a panic hook aborts the process, and this thread may hold a lock
-/// that the function waits for.
-fn log_panic(log: &Log, message: Arc<str>) {
-    let logged = Stop::default();
-    let (log, text, done) = (log.clone(), Arc::clone(&message), logged.clone());
-    let report = move || {
-        log.emit(&Event::Panicked { message: &text });
-        done.request();
-    };
-    if inside_on_event() || spawn("panic", Box::new(report)).is_err() {
-        return to_stderr(&Event::Panicked { message: &message });
-    }
-    let _ = logged.wait_for(PANIC_NOTICE);
 }
 
 /// A process whose listener has failed answers no probe, so it must end.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use baton_health::{App, BoxError, Config, Connector, Level, Settings, Stop, log};
+use baton_health::{App, BoxError, Config, Connector, Event, Level, Settings, Stop, log};
 
 struct Misbehaving {
     how: String,
@@ -33,13 +33,24 @@ fn main() -> ExitCode {
         "its log is its own" | "connect panics, its log is its own" => {
             config.on_event = Arc::new(|event| eprintln!("own: {event}"))
         }
+        "its log blocks" => {
+            let usual = Arc::clone(&config.on_event);
+            config.on_event = Arc::new(move |event| match event {
+                Event::Listening { .. } | Event::Connected => usual(event),
+                _ => Stop::default().wait(),
+            });
+        }
         "the destructor hangs" | "the destructor hangs after serve failed" => config.drain_timeout = Duration::from_millis(700),
         _ => {}
     }
-    App::new("misbehaving", "1").config(config).run(move |_: &Settings| connect(how))
+    App::new("misbehaving", "1").config(config).run_with_stop(move |_: &Settings, stop: &Stop| connect(how, stop))
 }
 
-fn connect(how: String) -> Result<Misbehaving, BoxError> {
+fn connect(how: String, stop: &Stop) -> Result<Misbehaving, BoxError> {
+    if how == "connect gives up when asked" {
+        stop.wait();
+        return Err("upstream is down".into());
+    }
     if how.starts_with("connect panics") {
         panic!("no connection");
     }
@@ -50,6 +61,13 @@ impl Connector for Misbehaving {
     fn validate(&self) -> Result<(), BoxError> {
         match &*self.how {
             "validate panics" | "on_event panics" => panic!("validate went wrong"),
+            _ => Ok(()),
+        }
+    }
+
+    fn ready(&self) -> Result<(), BoxError> {
+        match &*self.how {
+            "its log blocks" => panic!("ready went wrong"),
             _ => Ok(()),
         }
     }

@@ -55,6 +55,32 @@ fn a_panic_in_on_event_loses_no_event_and_holds_nothing_up() {
 }
 
 #[test]
+fn a_connect_that_gives_up_because_it_was_asked_to_is_no_failure() {
+    for _ in 0..5 {
+        let mut daemon = Daemon::start(&mut misbehaving("connect gives up when asked", LISTEN));
+        assert_eq!(daemon.get("/live").status, 200);
+        daemon.signal("TERM");
+        assert_eq!(daemon.exit(), Some(0), "{:?}", daemon.log);
+        assert!(with(&daemon, "failed").is_empty(), "{:?}", daemon.log);
+    }
+}
+
+#[test]
+fn a_log_that_blocks_costs_one_thread_and_not_the_end() {
+    let mut daemon = Daemon::start(&mut misbehaving("its log blocks", LISTEN));
+    for _ in 0..20 {
+        let answer = daemon.get("/ready");
+        assert!(answer.status == 503 && answer.body.contains("ready panicked: ready went wrong"), "{answer:?}");
+    }
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.child().id())).expect("it runs");
+    let names = tasks.map(|task| std::fs::read_to_string(task.expect("it is listed").path().join("comm")).unwrap_or_default());
+    assert_eq!(names.filter(|name| name == "log\n").count(), 1);
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(), Some(0), "{:?}", daemon.log);
+    assert_eq!(with(&daemon, "draining").len(), 1, "{:?}", daemon.log);
+}
+
+#[test]
 fn a_listener_that_fails_ends_the_connector_in_order() {
     let mut daemon = Daemon::start(&mut misbehaving("", LISTEN)).connected();
     tell(&mut daemon, "break listener");
