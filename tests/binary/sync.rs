@@ -99,6 +99,7 @@ fn a_source_that_goes_away_or_breaks_is_unhealthy_until_it_is_mended() {
             ("passwd", Some(b"a:x:1:1:::\nb:x:1:1:::\na:x:1:1:::\n"), ":3: name already given in line 1"),
             ("passwd", Some(b"\xff:x:1:1:::\n"), ":1: not UTF-8"),
             ("passwd", Some(b""), ": no users in it"),
+            ("group", Some(b""), ": no groups in it"),
             ("group", Some(b"g:x:1:\ng:x\n"), ":2: 4 fields expected, 2 found"),
         ] {
             scope.spawn(move || breaks_and_is_mended(file, contents, reason));

@@ -128,7 +128,7 @@ impl Accounts {
             users.push(Record::new(Kind::User, (*name).to_owned(), line, rest.join(":")));
             Ok(())
         })?;
-        // Every host has users. A file without any is incomplete or the wrong one, and must not remove them all.
+        // Every host has users and groups. A file without any is incomplete or the wrong one, and must not remove them all.
         if users.is_empty() {
             return Err(passwd.unusable(0, "no users in it"));
         }
@@ -148,6 +148,9 @@ impl Accounts {
             }
             Ok(())
         })?;
+        if others.is_empty() {
+            return Err(group.unusable(0, "no groups in it"));
+        }
         let mut records = users;
         records.append(&mut group.unique(others)?);
         Ok(Accounts { records })
@@ -368,7 +371,6 @@ mod tests {
             ]
         );
         assert_eq!((accounts.count(Kind::User), accounts.count(Kind::Group), accounts.count(Kind::Membership)), (2, 3, 4));
-        assert_eq!(parse(PASSWD, "").unwrap().count(Kind::Group), 0);
     }
 
     #[test]
@@ -407,6 +409,7 @@ mod tests {
             ("a:x::1::/:/bin/sh\n", "", "passwd:1: uid is not a number from 0 to 4294967295"),
             ("a:x:4294967296:1::/:/bin/sh\n", "", "passwd:1: uid is not a number from 0 to 4294967295"),
             ("a:x:1:1:::\nb:x:2:1:::\n\na:x:3:1:::\n", "", "passwd:4: name already given in line 1"),
+            ("a:x:1:1:::\n", "\n# only a comment\n", "group: no groups in it"),
             ("a:x:1:1:::\n", "g:x:1\n", "group:1: 4 fields expected, 3 found"),
             ("a:x:1:1:::\n", "g:x:-1:\n", "group:1: gid is not a number from 0 to 4294967295"),
             ("a:x:1:1:::\n", "g:x:1:\n\ng:x:2:\n", "group:3: name already given in line 1"),
