@@ -53,9 +53,10 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Called with each [`Event`] at or above the log level (`--log-level`; `info` without an [`App`](crate::App)),
     /// from any thread. An ordinary request causes no event. A change of a verdict is reported after the client has its
-    /// answer, so a function that blocks delays no answer. If this function panics, the server writes the event to
-    /// standard error instead. An event that arises on the same thread while this function runs goes to standard error
-    /// too, since the function may hold a lock. Default writes lines to standard error: JSON, or under an `App` on a
+    /// answer, so a function that blocks delays no answer. An `App` waits for it for a second, and then writes its own
+    /// events to standard error until it has returned. If this function panics, the server writes the event to standard
+    /// error instead. An event that arises on the same thread while this function runs goes to standard error too,
+    /// since the function may hold a lock. Default writes lines to standard error: JSON, or under an `App` on a
     /// terminal, text.
     pub on_event: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
 }
