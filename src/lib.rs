@@ -103,7 +103,7 @@
 //! server/room         queues it for a thread; at capacity evicts an idle connection
 //! server/connection   reads the head, decides, answers, closes
 //! http/request        parses the head
-//! server/response     turns the question into a status and a body
+//! server/response     turns the request into a question, and its verdict into an answer
 //! server/validation   has the verdict, or waits for it
 //! connector           is asked
 //! ```

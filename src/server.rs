@@ -7,7 +7,7 @@
 //! room         queues it for a thread; at capacity evicts an idle connection
 //! connection   reads the head, decides, answers, closes
 //! http         parses the head
-//! response     turns the question into a status and a body
+//! response     turns the request into a question, and its verdict into an answer
 //! validation   has the verdict, or waits for it
 //! connector    is asked
 //! ```

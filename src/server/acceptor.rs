@@ -103,7 +103,7 @@ impl Service {
         let (network, handle) = (connection.network(), connection.idle_handle());
         let admitted = match self.room.admit(connection, id, network, handle) {
             Ok(admitted) => admitted,
-            Err(mut connection) => return connection.refuse_to_wait(&self.validation, &CheckError::Busy),
+            Err(mut connection) => return connection.refuse_to_wait(&self.validation, CheckError::Busy),
         };
         if let Some(other) = admitted.evicted {
             end_reading(&other);
@@ -142,7 +142,7 @@ impl Service {
                         self.validation.log_changes();
                     });
                     if !served {
-                        connection.refuse_to_wait(&self.validation, &CheckError::NoThread);
+                        connection.refuse_to_wait(&self.validation, CheckError::NoThread);
                     }
                 }
             }

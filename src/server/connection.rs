@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::response::{self, Question};
 use super::room::{Idle, Place, Room};
 use super::slots::Network;
-use super::validation::{CheckError, Validation};
+use super::validation::{CheckError, Validation, Verdict};
 use crate::deadline::{self, SHUTDOWN_ENDS_READS, Timed, after, left};
 use crate::http::request::{self, Status};
 use crate::limits::{DRAIN_GRACE, MAX_REQUEST_HEAD, USUAL_HEAD};
@@ -78,7 +78,11 @@ impl Connection {
         self.prepare(patience)?;
         if !self.answered {
             let answer = match self.read_head(patience)? {
-                Ok(question) => self.decide(validation, &question, patience).ok_or(Unfinished::MustWait)?,
+                Ok(question) => {
+                    let remote = question.is_remote(self.peer);
+                    let verdict = verdict(validation, &question, remote, patience).ok_or(Unfinished::MustWait)?;
+                    response::answer(&question, self.peer, &verdict)
+                }
                 Err(status) => response::refuse(status, request::asks_for_head(&self.head)),
             };
             self.answer_with(answer);
@@ -94,23 +98,14 @@ impl Connection {
     }
 
     /// Answers a request that would have to wait, but must not. An incomplete request gets no answer.
-    pub(crate) fn refuse_to_wait(&mut self, validation: &Validation, error: &CheckError) {
+    pub(crate) fn refuse_to_wait(&mut self, validation: &Validation, error: CheckError) {
         if let (false, Ok(Some(request))) = (self.answered, request::parse(&self.head)) {
-            let answer = response::without_asking(validation, &request.into(), self.peer, error);
-            self.answer_with(answer);
-            let _ = self.write(Patience::Brief(Instant::now()));
-        }
-    }
-
-    /// The answer, or `None` if it needs a wait that this thread must not make.
-    fn decide(&self, validation: &Arc<Validation>, question: &Question, patience: Patience<'_>) -> Option<Vec<u8>> {
-        match patience {
-            Patience::Brief(_) => response::known(validation, question, self.peer),
-            Patience::OnAcceptor(_) => Some(response::ask(validation, question, self.peer)),
-            Patience::InRoom(place) => response::known(validation, question, self.peer).or_else(|| {
-                place.stays_active();
-                Some(response::ask(validation, question, self.peer))
-            }),
+            // A refused request has its answer already.
+            if let Ok(question) = Question::try_from(request) {
+                let verdict = validation.known(question.endpoint, question.wait).unwrap_or(Err(error));
+                self.answer_with(response::answer(&question, self.peer, &verdict));
+                let _ = self.write(Patience::Brief(Instant::now()));
+            }
         }
     }
 
@@ -151,7 +146,7 @@ impl Connection {
             match request::parse(&self.head) {
                 Ok(Some(request)) => {
                     self.more_to_come |= request.content || self.head.len() > request.len;
-                    return Ok(Ok(request.into()));
+                    return Ok(request.try_into());
                 }
                 Ok(None) => {}
                 Err(status) => return Ok(Err(self.expects_more(status))),
@@ -225,6 +220,19 @@ impl Connection {
     /// Marks the connection idle, so that it can be evicted for as long as the result lives.
     fn becomes_idle<'a>(&self, place: &'a WaitingPlace) -> Idle<'a, Connection, Arc<TcpStream>> {
         place.idle(self.network(), Arc::clone(&self.stream))
+    }
+}
+
+/// What the checks say, or `None` if that needs a wait that this thread must not make.
+fn verdict(validation: &Arc<Validation>, question: &Question, remote: bool, patience: Patience<'_>) -> Option<Verdict> {
+    let (endpoint, wait) = (question.endpoint, question.wait);
+    match patience {
+        Patience::Brief(_) => validation.known(endpoint, wait),
+        Patience::OnAcceptor(_) => Some(validation.ask(endpoint, wait, remote)),
+        Patience::InRoom(place) => validation.known(endpoint, wait).or_else(|| {
+            place.stays_active();
+            Some(validation.ask(endpoint, wait, remote))
+        }),
     }
 }
 
@@ -391,13 +399,17 @@ mod tests {
     #[cfg_attr(miri, ignore = "sockets")]
     fn only_a_whole_request_without_an_answer_is_refused_to_wait() {
         let validation = validation();
-        for (head, answered, expected) in
-            [("GET", false, ""), (HEALTH, false, "HTTP/1.1 503 "), (HEALTH, true, ""), ("x\r\n", false, "")]
-        {
+        for (head, answered, expected) in [
+            ("GET", false, ""),
+            (HEALTH, false, "HTTP/1.1 503 "),
+            (LIVE, false, "HTTP/1.1 200 "),
+            (HEALTH, true, ""),
+            ("x\r\n", false, ""),
+        ] {
             let (client, mut connection) = connection("", LONG);
             connection.head = head.as_bytes().to_vec();
             connection.answered = answered;
-            connection.refuse_to_wait(&validation, &CheckError::Busy);
+            connection.refuse_to_wait(&validation, CheckError::Busy);
             let text = answer(client, connection);
             assert!(text.starts_with(expected) && text.is_empty() == expected.is_empty(), "{head}: {text}");
         }
@@ -414,6 +426,39 @@ mod tests {
             assert_eq!(served, if sent.is_empty() { Err(Unfinished::Closed) } else { Ok(()) });
             let text = answer(client, connection);
             assert!(text.starts_with(expected) && text.is_empty() == expected.is_empty(), "{sent}: {text}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn clients_elsewhere_leave_half_of_the_quota_to_those_here() {
+        let ask = |validation: &Arc<Validation>, field: &str, in_a_room: bool| {
+            let (client, mut connection) = connection(&format!("GET /ready HTTP/1.1\r\nHost: a\r\n{field}\r\n"), LONG);
+            if in_a_room {
+                let (_room, mut connection, place) = in_room(connection);
+                connection.serve(validation, Patience::InRoom(&place)).unwrap();
+                answer(client, (connection, place))
+            } else {
+                connection.serve(validation, Patience::OnAcceptor(LONG)).unwrap();
+                answer(client, connection)
+            }
+        };
+        const PROXY: &str = "Via: 1.1 proxy\r\n";
+        for in_a_room in [false, true] {
+            let config = Config { max_connections: 8, ..Config::default() };
+            let validation = Arc::new(Validation::new(&config, Log(Arc::new(|_| ()))));
+            // The first call of `ready` asks again, while its own client is inside.
+            let inside = std::sync::Mutex::new(Some(Arc::downgrade(&validation)));
+            let ready = move || {
+                let first = inside.lock().unwrap().take();
+                if let Some(validation) = first.and_then(|validation| validation.upgrade()) {
+                    assert!(ask(&validation, PROXY, in_a_room).contains("too many"));
+                    assert!(ask(&validation, "", in_a_room).contains("\"ready\""));
+                }
+                Ok(())
+            };
+            validation.attach(Arc::new(Functions { validate: || Ok(()), ready }));
+            assert!(ask(&validation, PROXY, in_a_room).contains("\"ready\""));
         }
     }
 

@@ -1,10 +1,10 @@
-//! Turns a question into the bytes of its answer, and decides which clients may read the connector's text.
+//! Turns a request into a question, and its verdict into the bytes of an answer. Decides which clients may read the
+//! connector's text.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::validation::{CheckError, Validation, Verdict};
+use super::validation::{CheckError, Verdict};
 use crate::date::{http_date, rfc3339};
 use crate::endpoint::Endpoint;
 use crate::http::request::{Host, Method, Request, Status};
@@ -13,66 +13,41 @@ use crate::json::json_string;
 /// What a request asks, without a reference to its bytes.
 #[derive(Debug)]
 pub(crate) struct Question {
+    pub(crate) endpoint: Endpoint,
+    /// How long the client says it will wait.
+    pub(crate) wait: Option<Duration>,
     method: Method,
-    endpoint: Option<Endpoint>,
     host: Host,
     forwarded: bool,
-    wait: Option<Duration>,
 }
 
-impl From<Request<'_>> for Question {
-    fn from(request: Request<'_>) -> Question {
+impl TryFrom<Request<'_>> for Question {
+    /// The status that refuses the request.
+    type Error = Status;
+
+    fn try_from(request: Request<'_>) -> Result<Question, Status> {
+        let Request { method, path, host, forwarded, .. } = request;
+        let endpoint = match method {
+            Method::Other => return Err(Status::MethodNotAllowed),
+            // `OPTIONS *` asks whether the server responds (RFC 9110 section 9.3.7), as `/live` does.
+            _ if path == b"*" => Endpoint::Live,
+            Method::Get | Method::Head | Method::Options => Endpoint::from_path(path).ok_or(Status::NotFound)?,
+        };
         let wait = request.wait.map(|seconds| Duration::from_secs(seconds.into()));
-        // `OPTIONS *` asks whether the server responds (RFC 9110 section 9.3.7), as `/live` does.
-        let endpoint = if request.path == b"*" { Some(Endpoint::Live) } else { Endpoint::from_path(request.path) };
-        Question { method: request.method, endpoint, host: request.host, forwarded: request.forwarded, wait }
+        Ok(Question { endpoint, wait, method, host, forwarded })
     }
-}
-
-/// The answer to a question from `peer`, or `None` if it needs a wait.
-pub(crate) fn known(validation: &Validation, question: &Question, peer: IpAddr) -> Option<Vec<u8>> {
-    let verdict = match question.endpoint() {
-        Ok(endpoint) => validation.known(endpoint, question.wait)?,
-        Err(status) => return Some(refuse(status, question.head_only())),
-    };
-    Some(answer(question, peer, &verdict))
-}
-
-/// The answer to a question from `peer`. This may call the connector and wait for it.
-pub(crate) fn ask(validation: &Arc<Validation>, question: &Question, peer: IpAddr) -> Vec<u8> {
-    let verdict = match question.endpoint() {
-        Ok(endpoint) => validation.ask(endpoint, question.wait, question.is_remote(peer)),
-        Err(status) => return refuse(status, question.head_only()),
-    };
-    answer(question, peer, &verdict)
-}
-
-/// The answer to a question from `peer`, or a 503 with this error if it needs a wait.
-pub(crate) fn without_asking(validation: &Validation, question: &Question, peer: IpAddr, error: &CheckError) -> Vec<u8> {
-    known(validation, question, peer).unwrap_or_else(|| answer(question, peer, &Err(error.clone())))
 }
 
 impl Question {
-    fn head_only(&self) -> bool {
-        self.method == Method::Head
-    }
-
     /// Whether it comes from another machine, perhaps through a proxy on this one.
-    fn is_remote(&self, peer: IpAddr) -> bool {
+    pub(crate) fn is_remote(&self, peer: IpAddr) -> bool {
         self.forwarded || !peer.to_canonical().is_loopback()
-    }
-
-    /// The endpoint that the client asks, or the status that refuses the question.
-    fn endpoint(&self) -> Result<Endpoint, Status> {
-        match self.method {
-            Method::Other => Err(Status::MethodNotAllowed),
-            Method::Get | Method::Head | Method::Options => self.endpoint.ok_or(Status::NotFound),
-        }
     }
 }
 
-fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
-    let endpoint = question.endpoint.unwrap_or_default();
+/// The answer to a question from `peer`.
+pub(crate) fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
+    let endpoint = question.endpoint;
     // A web page can point its own host name at our loopback address and read the answer (DNS rebinding).
     // Its requests then have that name in Host.
     let trusted = !question.is_remote(peer) && question.host == Host::Literal;
@@ -82,7 +57,7 @@ fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
     let now = SystemTime::now();
     let mut text = String::with_capacity(USUAL_BODY);
     body(&mut text, endpoint, now, details);
-    respond(status, question.method == Method::Options, now, &text, question.head_only())
+    respond(status, question.method == Method::Options, now, &text, question.method == Method::Head)
 }
 
 /// Bytes reserved for a body: enough if there is no failure to describe.
@@ -183,7 +158,10 @@ fn push_number(out: &mut Vec<u8>, number: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::validation::Validation;
     use super::*;
+    use crate::http::request::{asks_for_head, parse};
+    use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
     fn text(write: impl FnOnce(&mut String)) -> String {
@@ -231,8 +209,17 @@ mod tests {
         }
     }
 
-    fn question(request: &str) -> Question {
-        crate::http::request::parse(request.as_bytes()).unwrap().unwrap().into()
+    /// The answer to a request, or `None` if `check` has no verdict.
+    fn answered(
+        request: &str,
+        peer: &str,
+        check: impl FnOnce(Endpoint, Option<Duration>) -> Option<Verdict>,
+    ) -> Option<(String, String, bool)> {
+        let answer = match Question::try_from(parse(request.as_bytes()).unwrap().unwrap()) {
+            Ok(question) => answer(&question, peer.parse().unwrap(), &check(question.endpoint, question.wait)?),
+            Err(status) => refuse(status, asks_for_head(request.as_bytes())),
+        };
+        Some(parts(answer))
     }
 
     /// An answer's status line and body, and whether it lists the methods.
@@ -267,65 +254,49 @@ mod tests {
             ("HEAD /x", "", HERE, false, "404 Not Found", "", false),
         ] {
             let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{field}\r\n");
-            let (question, peer) = (question(&request), peer.parse().unwrap());
-            let expected = known(&validation, &question, peer);
-            let (answer, body, lists_methods) = parts(ask(&validation, &question, peer));
+            let expected = answered(&request, peer, |endpoint, wait| validation.known(endpoint, wait));
+            let asked = answered(&request, peer, |endpoint, wait| Some(validation.ask(endpoint, wait, false)));
+            let (answer, body, lists_methods) = asked.unwrap();
             assert_eq!((&*answer, lists_methods), (status, allow), "{line}");
             assert!(body.contains(part) && body.is_empty() == part.is_empty(), "{line}: {body}");
             // After the first verdict, `/health` takes no wait any more.
-            let is_first = line == "GET /health" && field.is_empty() && peer.is_loopback();
+            let is_first = line == "GET /health" && field.is_empty() && peer == HERE;
             assert_eq!(expected.is_none(), waits && (is_first || line == "GET /ready"), "{line}");
-            if let Some(known) = expected {
+            if let Some((known_answer, known_body, known_lists)) = expected {
                 // Only the second of the timestamp may differ.
-                let (known_answer, known_body, known_lists) = parts(known);
                 assert_eq!((known_answer, known_body.len(), known_lists), (answer, body.len(), lists_methods), "{line}");
             }
         }
     }
 
     #[test]
-    fn without_asking_only_what_is_known_is_answered() {
-        let validation = Validation::new(&crate::config::Config::default(), crate::log::Log(Arc::new(|_| ())));
-        let answer = |line: &str, peer: &str| {
-            let question = question(&format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-            parts(without_asking(&validation, &question, peer.parse().unwrap(), &CheckError::Busy))
-        };
-        assert!(answer("GET /health", HERE).1.contains("failed to get connector client\"}"));
-        validation.attach(Arc::new(Boom));
-        assert_eq!(answer("GET /live", HERE).0, "200 OK");
-        assert_eq!(answer("GET /x", HERE).0, "404 Not Found");
+    fn an_error_of_the_servers_own_is_no_secret() {
+        let line = " HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let answer =
+            |path: &str, peer: &str, error: CheckError| answered(&[path, line].concat(), peer, |_, _| Some(Err(error))).unwrap();
+        assert!(answer("GET /health", HERE, CheckError::NoConnector).1.contains("failed to get connector client\"}"));
         for (path, text) in [("GET /health", "\"validation_error\":\"too many"), ("GET /ready", "\"readiness_error\":\"too many")] {
-            // This text is not the connector's own, so it is not a secret.
             for peer in [HERE, ELSEWHERE] {
-                let (status, body, _) = answer(path, peer);
+                let (status, body, _) = answer(path, peer, CheckError::Busy);
                 assert!(status.starts_with("503 ") && body.contains(text), "{body}");
             }
         }
     }
 
     #[test]
-    fn clients_elsewhere_leave_half_of_the_quota_to_those_here() {
-        let config = crate::config::Config { max_connections: 8, ..Default::default() };
-        let validation = Arc::new(Validation::new(&config, crate::log::Log(Arc::new(|_| ()))));
-        let answer = |validation: &Arc<Validation>, field: &str, peer: &str| {
-            let question = question(&format!("GET /ready HTTP/1.1\r\nHost: localhost\r\n{field}\r\n"));
-            parts(ask(validation, &question, peer.parse().unwrap())).1
-        };
-        // The first call of `ready` asks again, while its own client is inside.
-        let inside = std::sync::Mutex::new(Some(Arc::downgrade(&validation)));
-        let ready = move || {
-            let first = inside.lock().unwrap().take();
-            if let Some(validation) = first.and_then(|validation| validation.upgrade()) {
-                assert!(answer(&validation, "", ELSEWHERE).contains("too many"));
-                assert!(answer(&validation, "Via: 1.1 proxy\r\n", HERE).contains("too many"));
-                assert!(answer(&validation, "", HERE).contains("\"ready\""));
-                assert!(answer(&validation, "", "::ffff:127.0.0.1").contains("\"ready\""));
-            }
-            Ok(())
-        };
-        validation.attach(Arc::new(crate::connector::Functions { validate: || Ok(()), ready }));
-        let first = answer(&validation, "", ELSEWHERE);
-        assert!(first.contains("\"ready\""), "{first}");
+    fn a_client_is_remote_if_it_is_elsewhere_or_behind_a_proxy() {
+        for (field, peer, remote) in [
+            ("", HERE, false),
+            ("", "::1", false),
+            ("", "::ffff:127.0.0.1", false),
+            ("Via: 1.1 proxy\r\n", HERE, true),
+            ("", ELSEWHERE, true),
+            ("", "::ffff:192.0.2.1", true),
+        ] {
+            let request = format!("GET /live HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+            let question = Question::try_from(parse(request.as_bytes()).unwrap().unwrap()).unwrap();
+            assert_eq!(question.is_remote(peer.parse().unwrap()), remote, "{field} {peer}");
+        }
     }
 
     #[test]
