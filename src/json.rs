@@ -24,6 +24,14 @@ pub(crate) fn json_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Writes one more member of an object: its name and its value, a string.
+pub(crate) fn json_member(out: &mut String, name: &str, value: &str) {
+    out.push(',');
+    json_string(out, name);
+    out.push(':');
+    json_string(out, value);
+}
+
 /// Decodes the JSON string at the start of `json` into `text`, and returns the bytes after it. `None` if
 /// `json` does not start with a whole string. Bytes that are not UTF-8 stay as they are.
 pub(crate) fn read_string<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {

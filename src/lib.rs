@@ -139,7 +139,7 @@
 //! server/acceptor      deadline event limits log server/connection server/listener server/room server/slots server/validation spawn
 //! server/connection    deadline http/request limits server/response server/room server/slots server/validation
 //! server/listener      address limits sys
-//! server/response      date endpoint http/request json server/validation
+//! server/response      date endpoint http/request json server/validation text
 //! http/request         http limits text
 //! http                 -
 //! server/room          limits server/slots sync

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::date::rfc3339;
 use crate::event::{Event, Level};
-use crate::json::json_string;
+use crate::json::{json_member, json_string};
 #[cfg(unix)]
 use crate::sys;
 
@@ -97,12 +97,7 @@ pub(super) fn line(event: &Event<'_>) -> String {
     rfc3339(&mut line, SystemTime::now());
     line.extend(["\",\"level\":\"", word, "\",\"msg\":"]);
     json_string(&mut line, event.message());
-    event.for_each_field(|name, value| {
-        line.push(',');
-        json_string(&mut line, name);
-        line.push(':');
-        json_string(&mut line, &value.to_string());
-    });
+    event.for_each_field(|name, value| json_member(&mut line, name, &value.to_string()));
     line.push_str("}\n");
     line
 }

@@ -8,7 +8,8 @@ use super::validation::{CheckError, Verdict};
 use crate::date::{http_date, rfc3339};
 use crate::endpoint::Endpoint;
 use crate::http::request::{Host, Method, Request, Status};
-use crate::json::json_string;
+use crate::json::{json_member, json_string};
+use crate::text::push_digits;
 
 /// What a request asks, without a reference to its bytes.
 #[derive(Debug)]
@@ -47,16 +48,12 @@ impl Question {
 
 /// The answer to a question from `peer`.
 pub(crate) fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
-    let endpoint = question.endpoint;
     // A web page can point its own host name at our loopback address and read the answer (DNS rebinding).
     // Its requests then have that name in Host.
     let trusted = !question.is_remote(peer) && question.host == Host::Literal;
-    let reason = verdict.as_ref().err().map(ToString::to_string);
-    let details = verdict.as_ref().err().map(|error| details(endpoint, error, trusted, reason.as_deref().unwrap_or_default()));
-    let status = if details.is_none() { Status::Ok } else { Status::Unavailable };
+    let status = if verdict.is_ok() { Status::Ok } else { Status::Unavailable };
     let now = SystemTime::now();
-    let mut text = String::with_capacity(USUAL_BODY);
-    body(&mut text, endpoint, now, details);
+    let text = body(question.endpoint, now, verdict, trusted);
     respond(status, question.method == Method::Options, now, &text, question.method == Method::Head)
 }
 
@@ -66,16 +63,37 @@ const USUAL_BODY: usize = 128;
 /// Bytes reserved for an answer: enough if there is no failure to describe.
 const USUAL_ANSWER: usize = 384;
 
-/// The wire format's words for a failure. Only a trusted client gets the connector's own text.
-fn details<'a>(endpoint: Endpoint, error: &CheckError, trusted: bool, reason: &'a str) -> Details<'a> {
-    let (text, name) = match endpoint {
+/// The body of an endpoint's answer, newline included.
+fn body(endpoint: Endpoint, now: SystemTime, verdict: &Verdict, trusted: bool) -> String {
+    let mut out = String::with_capacity(USUAL_BODY);
+    out.push_str("{\"status\":\"");
+    out.push_str(if verdict.is_ok() { endpoint.ok_status() } else { endpoint.failed_status() });
+    out.push_str("\",\"timestamp\":\"");
+    rfc3339(&mut out, now);
+    out.push('"');
+    if let Err(error) = verdict {
+        push_details(&mut out, endpoint, error, trusted);
+    }
+    out.push_str("}\n");
+    out
+}
+
+/// Writes why an endpoint answers 503, in the words of the wire format: which check failed, and the reason. Only a
+/// trusted client gets the connector's own text.
+fn push_details(out: &mut String, endpoint: Endpoint, error: &CheckError, trusted: bool) {
+    let (failed, name) = match endpoint {
         _ if matches!(error, CheckError::NoConnector) => ("failed to get connector client", None),
         Endpoint::Health => ("connector validation failed", Some("validation_error")),
         // `/live` never fails.
         Endpoint::Ready | Endpoint::Live => ("connector is not ready", Some("readiness_error")),
     };
-    let may_have = trusted || !matches!(error, CheckError::Reported(_));
-    Details { error: text, reason: name.filter(|_| may_have).map(|name| (name, reason)) }
+    let may_read = trusted || !matches!(error, CheckError::Reported(_));
+    out.push_str(",\"details\":{\"error\":");
+    json_string(out, failed);
+    if let Some(name) = name.filter(|_| may_read) {
+        json_member(out, name, &error.to_string());
+    }
+    out.push('}');
 }
 
 /// An answer that refuses a request without a check.
@@ -91,69 +109,23 @@ pub(crate) fn refuse(status: Status, head_only: bool) -> Vec<u8> {
     respond(status, status == Status::MethodNotAllowed, SystemTime::now(), &text, head_only)
 }
 
+/// The bytes of an answer. `allow` adds the list of methods that the server answers.
 fn respond(status: Status, allow: bool, now: SystemTime, body: &str, head_only: bool) -> Vec<u8> {
-    let mut date = String::with_capacity(32);
-    http_date(&mut date, now);
-    let mut out = Vec::with_capacity(USUAL_ANSWER.max(body.len() + 256));
-    response_head(&mut out, status, allow, &date, body.len());
+    let mut out = String::with_capacity(USUAL_ANSWER.max(body.len() + 256));
+    out.push_str("HTTP/1.1 ");
+    out.push_str(status.line());
+    out.push_str("\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\nDate: ");
+    http_date(&mut out, now);
+    if allow {
+        out.push_str("\r\nAllow: GET, HEAD, OPTIONS");
+    }
+    out.push_str("\r\nContent-Length: ");
+    push_digits(&mut out, body.len() as u64, 1);
+    out.push_str("\r\n\r\n");
     if !head_only {
-        out.extend_from_slice(body.as_bytes());
+        out.push_str(body);
     }
-    out
-}
-
-/// Why an endpoint answers 503, in the words of the wire format.
-#[derive(Clone, Copy, Debug)]
-struct Details<'a> {
-    /// `details.error`: which check failed.
-    error: &'a str,
-    /// A second member of `details`: its name, and the reason. Absent if the client may not read it.
-    reason: Option<(&'a str, &'a str)>,
-}
-
-/// The body of an endpoint's answer, newline included.
-fn body(out: &mut String, endpoint: Endpoint, now: SystemTime, failure: Option<Details<'_>>) {
-    out.push_str("{\"status\":\"");
-    out.push_str(if failure.is_some() { endpoint.failed_status() } else { endpoint.ok_status() });
-    out.push_str("\",\"timestamp\":\"");
-    rfc3339(out, now);
-    out.push('"');
-    if let Some(Details { error, reason }) = failure {
-        out.push_str(",\"details\":{\"error\":");
-        json_string(out, error);
-        if let Some((name, text)) = reason {
-            out.push(',');
-            json_string(out, name);
-            out.push(':');
-            json_string(out, text);
-        }
-        out.push('}');
-    }
-    out.push_str("}\n");
-}
-
-/// Everything before the body. `date` is the HTTP date (RFC 9110 section 6.6.1). `allow` adds the list of
-/// methods that the server answers.
-fn response_head(out: &mut Vec<u8>, status: Status, allow: bool, date: &str, body_len: usize) {
-    for part in [
-        "HTTP/1.1 ",
-        status.line(),
-        "\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\nDate: ",
-        date,
-        if allow { "\r\nAllow: GET, HEAD, OPTIONS" } else { "" },
-        "\r\nContent-Length: ",
-    ] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    push_number(out, body_len);
-    out.extend_from_slice(b"\r\n\r\n");
-}
-
-fn push_number(out: &mut Vec<u8>, number: usize) {
-    if number >= 10 {
-        push_number(out, number / 10);
-    }
-    out.push(b'0' + (number % 10) as u8);
+    out.into_bytes()
 }
 
 #[cfg(test)]
@@ -164,37 +136,39 @@ mod tests {
     use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
-    fn text(write: impl FnOnce(&mut String)) -> String {
-        let mut out = String::new();
-        write(&mut out);
-        out
-    }
-
     #[test]
     fn bodies_follow_the_wire_format() {
-        let said = Some(Details { error: "connector validation failed", reason: Some(("validation_error", "boom")) });
-        let absent = Some(Details { error: "failed to get connector client", reason: None });
-        for (endpoint, failure, expected) in [
-            (Endpoint::Health, None, r#"{"status":"healthy","timestamp":"1970-01-01T00:00:00Z"}"#),
-            (Endpoint::Ready, None, r#"{"status":"ready","timestamp":"1970-01-01T00:00:00Z"}"#),
-            (Endpoint::Live, None, r#"{"status":"alive","timestamp":"1970-01-01T00:00:00Z"}"#),
+        let reported = || Err(CheckError::Reported("boom".into()));
+        for (endpoint, verdict, trusted, expected) in [
+            (Endpoint::Health, Ok(()), true, r#"{"status":"healthy","timestamp":"1970-01-01T00:00:00Z"}"#),
+            (Endpoint::Ready, Ok(()), true, r#"{"status":"ready","timestamp":"1970-01-01T00:00:00Z"}"#),
+            (Endpoint::Live, Ok(()), true, r#"{"status":"alive","timestamp":"1970-01-01T00:00:00Z"}"#),
             (
                 Endpoint::Health,
-                said,
+                reported(),
+                true,
                 r#"{"status":"unhealthy","timestamp":"1970-01-01T00:00:00Z","details":{"error":"connector validation failed","validation_error":"boom"}}"#,
             ),
             (
                 Endpoint::Health,
-                absent,
+                reported(),
+                false,
+                r#"{"status":"unhealthy","timestamp":"1970-01-01T00:00:00Z","details":{"error":"connector validation failed"}}"#,
+            ),
+            (
+                Endpoint::Health,
+                Err(CheckError::NoConnector),
+                true,
                 r#"{"status":"unhealthy","timestamp":"1970-01-01T00:00:00Z","details":{"error":"failed to get connector client"}}"#,
             ),
             (
                 Endpoint::Ready,
-                absent,
+                Err(CheckError::NoConnector),
+                true,
                 r#"{"status":"not_ready","timestamp":"1970-01-01T00:00:00Z","details":{"error":"failed to get connector client"}}"#,
             ),
         ] {
-            assert_eq!(text(|out| body(out, endpoint, UNIX_EPOCH, failure)), format!("{expected}\n"));
+            assert_eq!(body(endpoint, UNIX_EPOCH, &verdict, trusted), format!("{expected}\n"));
         }
     }
 
@@ -296,15 +270,6 @@ mod tests {
             let request = format!("GET /live HTTP/1.1\r\nHost: a\r\n{field}\r\n");
             let question = Question::try_from(parse(request.as_bytes()).unwrap().unwrap()).unwrap();
             assert_eq!(question.is_remote(peer.parse().unwrap()), remote, "{field} {peer}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_written_in_decimal() {
-        for number in [0, 9, 10, 11, 99, 100, 109, 1_234_567_890] {
-            let mut out = Vec::new();
-            push_number(&mut out, number);
-            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
         }
     }
 }
