@@ -162,13 +162,13 @@ impl<G, H> Room<G, H> {
     pub(crate) fn wait_while_crowded(&self, timeout: Duration) {
         let state = self.lock();
         if state.is_crowded() {
-            drop(self.wait_until(state, Instant::now() + timeout, &|state| !state.is_crowded()));
+            drop(self.wait(state, timeout, &|state| !state.is_crowded()));
         }
     }
 
     /// Waits for `time`, or until the room closes.
     pub(crate) fn pause(&self, time: Duration) {
-        drop(self.wait_until(self.lock(), Instant::now() + time, &|state| state.closing));
+        drop(self.wait(self.lock(), time, &|state| state.closing));
     }
 
     /// Evicts an idle guest and returns its handle, so that the caller ends the connection. The number is for
@@ -180,8 +180,7 @@ impl<G, H> Room<G, H> {
 
     /// Waits until a guest has left after [`Room::evict_one`] returned `since`, for at most `timeout`.
     pub(crate) fn wait_for_departure(&self, since: u64, timeout: Duration) {
-        let done = |state: &State<G, H>| state.departures != since || state.closing;
-        drop(self.wait_until(self.lock(), Instant::now() + timeout, &done));
+        drop(self.wait(self.lock(), timeout, &|state| state.departures != since || state.closing));
     }
 
     /// Begins the shutdown: threads now end when no guest is queued.
@@ -205,28 +204,30 @@ impl<G, H> Room<G, H> {
 
     /// Waits until all acceptors have ended, for at most `timeout`. Returns whether they have.
     pub(crate) fn wait_for_acceptors(&self, timeout: Duration) -> bool {
-        self.wait_until(self.lock(), Instant::now() + timeout, &|state| state.acceptors == 0).acceptors == 0
+        self.wait(self.lock(), timeout, &|state| state.acceptors == 0).acceptors == 0
     }
 
     /// Waits until no guest is idle and all acceptors have ended, or until `deadline`. Then evicts all idle
     /// guests and returns their handles.
     pub(crate) fn evict_idle_by(&self, deadline: Instant) -> Vec<H> {
-        self.wait_until(self.lock(), deadline, &|state| state.slots.idle() == 0 && state.acceptors == 0).slots.evict_all()
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        self.wait(self.lock(), timeout, &|state| state.slots.idle() == 0 && state.acceptors == 0).slots.evict_all()
     }
 
     /// Waits until all guests, threads and acceptors have left, or until `deadline`.
     pub(crate) fn wait_until_empty(&self, deadline: Instant) {
+        let timeout = deadline.saturating_duration_since(Instant::now());
         let empty = |state: &State<G, H>| state.slots.open() == 0 && state.threads == 0 && state.acceptors == 0;
-        drop(self.wait_until(self.lock(), deadline, &empty));
+        drop(self.wait(self.lock(), timeout, &empty));
     }
 
-    fn wait_until<'a>(
+    /// Waits until `done`, for at most `timeout`.
+    fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<G, H>>,
-        deadline: Instant,
+        timeout: Duration,
         done: &dyn Fn(&State<G, H>) -> bool,
     ) -> MutexGuard<'a, State<G, H>> {
-        let timeout = deadline.saturating_duration_since(Instant::now());
         state.waiting_for_left += 1;
         let waited = self.left.wait_timeout_while(state, timeout, |state| !done(state));
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
