@@ -259,10 +259,16 @@ impl<G, H> State<G, H> {
 
     /// Evicts an idle guest that has a thread, so that its thread becomes free.
     fn evict_served(&mut self) -> Option<H> {
-        let slots = &mut self.slots;
-        let queued: Vec<_> = self.queue.iter().filter_map(|(_, id)| Some((*id, slots.take_idle(*id)?))).collect();
-        let evicted = slots.evict();
-        queued.into_iter().for_each(|(id, (network, handle))| slots.becomes_idle(id, network, handle));
+        let mut queued = Vec::new();
+        for (_, id) in &self.queue {
+            if let Some((network, handle)) = self.slots.take_idle(*id) {
+                queued.push((*id, network, handle));
+            }
+        }
+        let evicted = self.slots.evict();
+        for (id, network, handle) in queued {
+            self.slots.becomes_idle(id, network, handle);
+        }
         evicted
     }
 }

@@ -94,10 +94,10 @@ impl<C> Slots<C> {
 
     fn remove_idle(&mut self, at: usize) -> Idle<C> {
         let idle = self.idle.remove(at);
-        for (network, count) in &mut self.networks {
+        self.networks.retain_mut(|(network, count)| {
             *count -= usize::from(*network == idle.network);
-        }
-        self.networks.retain(|(_, count)| *count > 0);
+            *count > 0
+        });
         idle
     }
 
@@ -116,8 +116,7 @@ impl<C> Slots<C> {
 
     /// Removes a connection that has closed.
     pub(crate) fn leave(&mut self, id: Id) {
-        self.becomes_active(id);
-        self.evicting.retain(|other| *other != id);
+        self.stays(id);
         self.open -= 1;
     }
 
@@ -135,7 +134,11 @@ impl<C> Slots<C> {
 
     /// Evicts all idle connections.
     pub(crate) fn evict_all(&mut self) -> Vec<C> {
-        std::iter::from_fn(|| self.evict()).collect()
+        let mut evicted = Vec::new();
+        while let Some(handle) = self.evict() {
+            evicted.push(handle);
+        }
+        evicted
     }
 
     /// Whether the connection was evicted.
