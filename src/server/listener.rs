@@ -54,14 +54,14 @@ impl Listeners {
     /// where there is no IPv6.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Listeners> {
         let sockets = if address.ip().is_unspecified() {
-            bind_all(address.port(), TcpListener::bind, port_if_v6_only)?
+            bind_all(address.port(), bind, |socket| port_if_v6_only(socket))?
         } else {
-            vec![TcpListener::bind(canonical(address))?]
+            vec![bind(canonical(address))?]
         };
         let address = sockets.first().ok_or(ErrorKind::AddrNotAvailable)?.local_addr()?;
         #[cfg(unix)]
         sockets.iter().for_each(|socket| sys::tune_listener(socket, BACKLOG, CAN_SHUT_DOWN));
-        Ok(Listeners { sockets: sockets.into_iter().map(Arc::new).collect(), address })
+        Ok(Listeners { sockets, address })
     }
 
     pub(crate) fn stopper(&self) -> io::Result<Stopper> {
@@ -79,6 +79,10 @@ impl Listeners {
         }
         Ok(stopper)
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<Arc<TcpListener>> {
+    TcpListener::bind(address).map(Arc::new)
 }
 
 /// In std only a stream can be shut down, so this wraps the listener's descriptor in one.
