@@ -1,9 +1,7 @@
 //! The listening sockets, one for all addresses or one for each IP family, and how to stop them.
 
 use std::io::{self, ErrorKind};
-#[cfg(unix)]
-use std::net::Shutdown;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +23,9 @@ pub(crate) struct Listeners {
 /// Ends the acceptors of some [`Listeners`] from outside.
 #[derive(Debug)]
 pub(crate) struct Stopper {
-    addresses: Vec<SocketAddr>,
-    /// Second handles on the sockets. They exist from the start, since shutdown may find no free descriptor.
-    #[cfg(unix)]
-    handles: Vec<TcpStream>,
+    /// Second handles on the sockets where those can be shut down. They exist from the start, since shutdown may find
+    /// no free descriptor.
+    sockets: Vec<(SocketAddr, Option<TcpStream>)>,
 }
 
 /// What an error of `accept` means.
@@ -65,19 +62,11 @@ impl Listeners {
     }
 
     pub(crate) fn stopper(&self) -> io::Result<Stopper> {
-        let mut stopper = Stopper {
-            addresses: Vec::new(),
-            #[cfg(unix)]
-            handles: Vec::new(),
-        };
+        let mut sockets = Vec::new();
         for socket in &self.sockets {
-            stopper.addresses.push(socket.local_addr()?);
-            #[cfg(unix)]
-            if CAN_SHUT_DOWN {
-                stopper.handles.push(handle(socket)?);
-            }
+            sockets.push((socket.local_addr()?, handle(socket)?));
         }
-        Ok(stopper)
+        Ok(Stopper { sockets })
     }
 }
 
@@ -85,10 +74,15 @@ fn bind(address: SocketAddr) -> io::Result<Arc<TcpListener>> {
     TcpListener::bind(address).map(Arc::new)
 }
 
-/// In std only a stream can be shut down, so this wraps the listener's descriptor in one.
-#[cfg(unix)]
-fn handle(socket: &TcpListener) -> io::Result<TcpStream> {
-    Ok(TcpStream::from(std::os::fd::OwnedFd::from(socket.try_clone()?)))
+/// A second handle on a socket that can be shut down. In std only a stream can be, so this wraps the descriptor in one.
+fn handle(socket: &TcpListener) -> io::Result<Option<TcpStream>> {
+    #[cfg(unix)]
+    if CAN_SHUT_DOWN {
+        return Ok(Some(TcpStream::from(std::os::fd::OwnedFd::from(socket.try_clone()?))));
+    }
+    #[cfg(not(unix))]
+    let _ = socket;
+    Ok(None)
 }
 
 /// One socket for both IP families where the system allows that, otherwise one for each family. `v6_only` returns the
@@ -130,15 +124,13 @@ impl Stopper {
     /// Ends every `accept`, and makes the system refuse new connections. Returns false where the system cannot
     /// shut down a listening socket.
     pub(crate) fn shut_down(&self) -> bool {
-        #[cfg(unix)]
-        return CAN_SHUT_DOWN && self.handles.iter().all(|handle| handle.shutdown(Shutdown::Both).is_ok());
-        #[cfg(not(unix))]
-        return false;
+        let shut = |handle: &TcpStream| handle.shutdown(Shutdown::Both).is_ok();
+        self.sockets.iter().all(|(_, handle)| handle.as_ref().is_some_and(shut))
     }
 
     /// Ends one `accept` on each socket by connecting to it.
     pub(crate) fn poke(&self, timeout: Duration) {
-        for address in &self.addresses {
+        for (address, _) in &self.sockets {
             // This fails once the last acceptor has closed the socket.
             let _ = TcpStream::connect_timeout(&reachable(*address), timeout);
         }
@@ -208,7 +200,7 @@ mod tests {
         for address in ["127.0.0.1:0", "0.0.0.0:0"] {
             let listeners = listeners(address);
             let stopper = listeners.stopper().unwrap();
-            assert_eq!(stopper.addresses.first(), Some(&listeners.address));
+            assert_eq!(stopper.sockets[0].0, listeners.address);
             let socket = Arc::clone(&listeners.sockets[0]);
             let accepting = thread::spawn(move || socket.accept().unwrap().1);
             while !accepting.is_finished() {
