@@ -25,6 +25,8 @@ use crate::event::{Event, Level};
 use crate::json::{json_member, json_string};
 #[cfg(unix)]
 use crate::sys;
+#[cfg(unix)]
+use crate::text::push_digits;
 
 /// The form of a line.
 #[cfg(feature = "cli")]
@@ -195,7 +197,12 @@ fn is_journal() -> bool {
     *IS_JOURNAL.get_or_init(|| {
         let Some(stream) = env::var_os("JOURNAL_STREAM") else { return false };
         let file = io::stderr().as_fd().try_clone_to_owned().map(File::from).and_then(|file| file.metadata());
-        file.is_ok_and(|file| stream.to_str() == Some(&*[&*file.dev().to_string(), ":", &*file.ino().to_string()].concat()))
+        let Ok(file) = file else { return false };
+        let mut own = String::new();
+        push_digits(&mut own, file.dev(), 1);
+        own.push(':');
+        push_digits(&mut own, file.ino(), 1);
+        stream == *own
     })
 }
 
