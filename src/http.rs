@@ -39,9 +39,26 @@ pub(crate) fn line(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<Option<
     }
 }
 
-/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). A space before the colon fails, and so does a folded
-/// line: in both cases the text before the colon is not a token.
-pub(crate) fn field(text: &[u8]) -> Result<Halves<'_>, Malformed> {
+/// Hands each field's name and value to `note`, up to the empty line that ends a head. Returns the bytes after that
+/// line, or `None` while it has not arrived.
+pub(crate) fn fields<'a>(
+    mut rest: &'a [u8],
+    note: &mut dyn FnMut(&'a [u8], &'a [u8]) -> Result<(), Malformed>,
+) -> Result<Option<&'a [u8]>, Malformed> {
+    while let Some((text, after)) = line(rest, is_field_content)? {
+        if text.is_empty() {
+            return Ok(Some(after));
+        }
+        let (name, value) = field(text)?;
+        note(name, value)?;
+        rest = after;
+    }
+    Ok(None)
+}
+
+/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). A space before the colon fails, and so does a
+/// folded line: in both cases the text before the colon is not a token.
+fn field(text: &[u8]) -> Result<Halves<'_>, Malformed> {
     let (name, value) = split(text, b':').ok_or(Malformed)?;
     if is_token(name) { Ok((name, value.trim_ascii())) } else { Err(Malformed) }
 }

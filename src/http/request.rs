@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Malformed, field, is_field_content, is_token, line, parse_text, split, version_of};
+use super::{Malformed, fields, is_token, line, parse_text, split, version_of};
 use crate::limits::MAX_REQUEST_HEAD;
 use crate::text::parse_digits;
 
@@ -102,29 +102,16 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Status> {
     };
     let RequestLine { method, path, authority, minor } = request_line(first)?;
 
-    let mut fields = RequestFields::default();
-    loop {
-        match line(rest, is_field_content)? {
-            None => return more(Status::HeadTooLarge),
-            Some(([], after)) => {
-                rest = after;
-                break;
-            }
-            Some((text, after)) => {
-                rest = after;
-                let (name, value) = field(text)?;
-                fields.note(name, value)?;
-            }
-        }
-    }
-    let content = fields.content()?;
+    let mut read = RequestFields::default();
+    let Some(rest) = fields(rest, &mut |name, value| read.note(name, value))? else { return more(Status::HeadTooLarge) };
+    let content = read.content()?;
     // Only HTTP/1.0 may come without Host (RFC 9112 section 3.2).
-    if minor > 0 && fields.host == Host::Missing {
+    if minor > 0 && read.host == Host::Missing {
         return Err(Status::BadRequest);
     }
     // The authority of an absolute-form target replaces Host (RFC 9112 section 3.2.2).
-    let host = authority.unwrap_or(fields.host);
-    let RequestFields { forwarded, wait, .. } = fields;
+    let host = authority.unwrap_or(read.host);
+    let RequestFields { forwarded, wait, .. } = read;
     Ok(Some(Request { method, path, host, forwarded, wait, content, len: window.len() - rest.len() }))
 }
 

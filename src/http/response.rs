@@ -1,6 +1,6 @@
 //! Parses the head of an answer, for the probe.
 
-use super::{Malformed, field, is_field_content, line, split, version_of};
+use super::{Malformed, fields, is_field_content, line, split, version_of};
 use crate::limits::MAX_RESPONSE_HEAD;
 use crate::text::parse_digits;
 
@@ -27,24 +27,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Response<'_>>, Malformed> {
     if !window.iter().zip(start).all(|(byte, expected)| byte == expected) {
         return Err(Malformed);
     }
-    let Some((first, mut rest)) = line(window, is_field_content)? else { return more() };
+    let Some((first, rest)) = line(window, is_field_content)? else { return more() };
     let (status, reason) = status_line(first).ok_or(Malformed)?;
     let (mut length, mut location) = (None, None);
-    loop {
-        match line(rest, is_field_content)? {
-            None => return more(),
-            Some(([], after)) => return Ok(Some(Response { status, reason, length, location, len: window.len() - after.len() })),
-            Some((text, after)) => {
-                rest = after;
-                let (name, value) = field(text)?;
-                if name.eq_ignore_ascii_case(b"content-length") && value.iter().all(u8::is_ascii_digit) {
-                    length = parse_digits(value);
-                } else if name.eq_ignore_ascii_case(b"location") {
-                    location = Some(value);
-                }
-            }
+    let after = fields(rest, &mut |name, value| {
+        if name.eq_ignore_ascii_case(b"content-length") && value.iter().all(u8::is_ascii_digit) {
+            length = parse_digits(value);
+        } else if name.eq_ignore_ascii_case(b"location") {
+            location = Some(value);
         }
-    }
+        Ok(())
+    })?;
+    let Some(after) = after else { return more() };
+    Ok(Some(Response { status, reason, length, location, len: window.len() - after.len() }))
 }
 
 /// `HTTP-version SP 3DIGIT [ SP reason-phrase ]` (RFC 9112 section 4); the last space may be missing.
