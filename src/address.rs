@@ -19,7 +19,6 @@ pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub const DEFAULT_PORT: u16 = 8081;
 
 /// Parses an IP address, with or without brackets, or `localhost`. These need no resolver.
-#[cfg(feature = "cli")]
 pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
     if text.eq_ignore_ascii_case("localhost") {
         return Some(DEFAULT_ADDRESS);

@@ -69,10 +69,6 @@ pub(crate) fn split(bytes: &[u8], mark: u8) -> Option<Halves<'_>> {
     Some((bytes.get(..at)?, bytes.get(at + 1..)?))
 }
 
-pub(crate) fn parse_text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
-    std::str::from_utf8(bytes).ok()?.parse().ok()
-}
-
 /// Everything but control characters, the tab excepted (RFC 9110 section 5.5).
 pub(crate) fn is_field_content(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)

@@ -140,7 +140,7 @@
 //! server/connection    deadline http/request limits server/response server/room server/slots server/validation
 //! server/listener      address limits sys
 //! server/response      date endpoint http/request json server/validation text
-//! http/request         http limits text
+//! http/request         address http limits text
 //! http                 -
 //! server/room          limits server/slots sync
 //! server/slots         -

@@ -1,8 +1,7 @@
 //! Parses the head of a request, for the server.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-use super::{Malformed, fields, is_token, line, parse_text, split, version_of};
+use super::{Malformed, fields, is_token, line, split, version_of};
+use crate::address::parse_ip;
 use crate::limits::MAX_REQUEST_HEAD;
 use crate::text::parse_digits;
 
@@ -283,25 +282,20 @@ fn is_proxys(name: &[u8]) -> bool {
 
 /// `uri-host [ ":" port ]` (RFC 9110 section 7.2); the host may be empty there.
 fn host(value: &[u8]) -> Result<Host, Malformed> {
-    let (name, port, literal) = if let Some(rest) = value.strip_prefix(b"[") {
-        let (address, port) = split(rest, b']').ok_or(Malformed)?;
-        if parse_text::<Ipv6Addr>(address).is_none() {
-            return Err(Malformed);
-        }
-        (address, port, true)
-    } else {
-        let (name, port) = value.split_at(value.iter().position(|&byte| byte == b':').unwrap_or(value.len()));
-        if !name.iter().all(|&byte| is_name_byte(byte)) {
-            return Err(Malformed);
-        }
-        (name, port, name.eq_ignore_ascii_case(b"localhost") || parse_text::<Ipv4Addr>(name).is_some())
-    };
+    let has_brackets = value.starts_with(b"[");
+    let end = value.iter().position(|&byte| byte == if has_brackets { b']' } else { b':' });
+    let (name, port) = value.split_at(end.map_or(value.len(), |end| end + usize::from(has_brackets)));
+    let is_literal = std::str::from_utf8(name).is_ok_and(|name| parse_ip(name).is_some());
+    // Brackets are only for IPv6 addresses.
+    if !is_literal && (has_brackets || !name.iter().all(|&byte| is_name_byte(byte))) {
+        return Err(Malformed);
+    }
     match port {
         [] => {}
         [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {}
         _ => return Err(Malformed),
     }
-    Ok(if literal && !name.is_empty() { Host::Literal } else { Host::Name })
+    Ok(if is_literal { Host::Literal } else { Host::Name })
 }
 
 /// The bytes after `prefix`, in upper or lower case.
