@@ -195,30 +195,26 @@ struct Codings {
 
 impl<'a> RequestFields<'a> {
     fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Malformed> {
-        if name.eq_ignore_ascii_case(b"host") {
+        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        let note: fn(&mut Self, &'a [u8]) -> Result<(), Malformed> = if is(b"host") {
             // A second Host or an invalid one is refused (RFC 9112 section 3.2).
             if self.host != Host::Missing {
                 return Err(Malformed);
             }
             self.host = host(value)?;
-        } else if name.eq_ignore_ascii_case(b"content-length") {
-            for member in value.split(|&byte| byte == b',') {
-                self.note_length(member.trim_ascii())?;
-            }
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            self.codings.seen = true;
-            for member in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
-                self.codings.note(member);
-            }
-        } else if name.eq_ignore_ascii_case(b"prefer") {
-            for member in value.split(|&byte| byte == b',') {
-                // The first of several counts (RFC 7240 section 2).
-                self.wait = self.wait.or_else(|| wait(member));
-            }
+            return Ok(());
+        } else if is(b"content-length") {
+            Self::note_length
+        } else if is(b"transfer-encoding") {
+            Self::note_coding
+        } else if is(b"prefer") {
+            Self::note_preference
         } else {
             self.forwarded |= is_proxys(name);
-        }
-        Ok(())
+            return Ok(());
+        };
+        // These fields are lists (RFC 9110 section 5.6.1).
+        value.split(|&byte| byte == b',').try_for_each(|member| note(self, member.trim_ascii()))
     }
 
     /// Repeated lengths must be equal (RFC 9112 section 6.3). The server never reads the content, so it only
@@ -233,6 +229,20 @@ impl<'a> RequestFields<'a> {
             Some(other) if other != length => Err(Malformed),
             _ => Ok(()),
         }
+    }
+
+    fn note_coding(&mut self, member: &[u8]) -> Result<(), Malformed> {
+        self.codings.seen = true;
+        if !member.is_empty() {
+            self.codings.note(member);
+        }
+        Ok(())
+    }
+
+    /// The first of several preferences counts (RFC 7240 section 2).
+    fn note_preference(&mut self, member: &[u8]) -> Result<(), Malformed> {
+        self.wait = self.wait.or_else(|| wait(member));
+        Ok(())
     }
 
     /// Whether the head announces content. An error refuses ambiguous framing.
