@@ -264,7 +264,7 @@ impl Server {
                 self.evicted.add();
                 other.evict();
             }
-            WithoutThread::NoThread(sockets) => sockets.iter().for_each(|socket| self.serve_alone(socket)),
+            WithoutThread::NoThread(sockets) => sockets.iter().rev().for_each(|socket| self.serve_alone(socket)),
         }
     }
 

@@ -135,8 +135,8 @@ impl Service {
         match self.room.thread_not_started() {
             WithoutThread::Served => {}
             WithoutThread::Evict(other) => end_reading(&other),
-            WithoutThread::NoThread(connections) => {
-                for mut connection in connections {
+            WithoutThread::NoThread(mut connections) => {
+                while let Some(mut connection) = connections.pop() {
                     let served = self.while_another_accepts(&mut || {
                         let _ = connection.serve(&self.validation, Patience::OnAcceptor(ON_ACCEPTOR_TIMEOUT));
                         self.validation.log_changes();

@@ -55,7 +55,7 @@ pub(crate) struct Admitted<H> {
 pub(crate) enum WithoutThread<G, H> {
     /// End this other guest's connection: its thread then serves the newest guest.
     Evict(H),
-    /// No thread will become free for these guests, so the room returns them.
+    /// No thread will become free for these guests, so the room returns them, newest first.
     NoThread(Vec<G>),
     /// A thread has taken the guest already.
     Served,
@@ -126,7 +126,6 @@ impl<G, H> Room<G, H> {
                 guests.push(guest);
             }
         }
-        guests.reverse();
         WithoutThread::NoThread(guests)
     }
 
@@ -365,7 +364,7 @@ mod tests {
     /// The guests that the room returns after a thread could not be started.
     fn refused(room: &Names) -> Vec<u32> {
         match room.thread_not_started() {
-            WithoutThread::NoThread(guests) => guests,
+            WithoutThread::NoThread(guests) => guests.into_iter().rev().collect(),
             other => panic!("{other:?}"),
         }
     }
