@@ -118,7 +118,7 @@
 //! cli/allowed          address cli/mistakes cli/row cli/value
 //! cli/command          cli/found cli/mistakes cli/row cli/settings cli/table cli/value config endpoint event log probe
 //! checks               connector deadline text
-//! probe                address config deadline endpoint http/response limits probe/answer probe/error text
+//! probe                address config deadline endpoint http http/response limits probe/answer probe/error text
 //! cli/daemon           address cli/logging cli/settings cli/signal cli/table config connector deadline event limits log server spawn stop
 //! server               config connector deadline event limits log server/acceptor server/listener server/room server/validation sys
 //! cli/help             cli/row cli/table

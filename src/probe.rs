@@ -8,7 +8,7 @@ use crate::address::{Address, candidates};
 use crate::config::DEFAULT_PROBE_TIMEOUT;
 use crate::deadline::{Timed, after, left};
 use crate::endpoint::Endpoint;
-use crate::http::response::{self, Response};
+use crate::http::{Malformed, response};
 use crate::limits::{MAX_RESPONSE_HEAD, USUAL_HEAD};
 use crate::text::push_digits;
 
@@ -89,11 +89,15 @@ impl Probe {
     /// Anything but an answer with status 200 and a complete head. The error says what happened instead.
     pub fn run(&self) -> Result<(), ProbeError> {
         let clock = Clock::start(self.timeout);
-        let (result, address) = match self.connect(&clock) {
-            Ok((stream, address)) => (self.ask(&clock, &stream, address), address),
-            Err(error) => (Err(clock.failure(Phase::Connecting, error)), self.address),
+        let mut address = self.address;
+        let asked = match self.connect(&clock) {
+            Ok((stream, reached)) => {
+                address = reached;
+                self.ask(&clock, &stream, address)
+            }
+            Err(error) => Err(clock.failure(Phase::Connecting, error)),
         };
-        result.map_err(|kind| ProbeError { address, endpoint: self.endpoint, kind })
+        asked.map_err(|kind| ProbeError { address, endpoint: self.endpoint, kind })
     }
 
     /// Connects, and returns the address it connected to.
@@ -129,16 +133,19 @@ impl Probe {
                 Ok(count) => filled += count,
                 Err(error) => return Err(clock.failure(Phase::Receiving, error)),
             }
-            while let Some(head) = parse(bytes.get(start..filled).unwrap_or_default())? {
-                match head.status {
-                    200 => return Ok(()),
-                    // Interim answers precede the real one (RFC 9110 section 15.2). The request asks for no
-                    // other protocol, so nothing after a 101 is HTTP.
-                    100..=199 if head.status != 101 => start += head.len,
-                    _ => {
-                        let rest = bytes.get(start + head.len..filled).unwrap_or_default();
-                        return Err(answer::status(&timed, &head, rest));
-                    }
+            loop {
+                let answer = bytes.get(start..filled).unwrap_or_default();
+                match response::parse(answer) {
+                    Ok(None) => break,
+                    Ok(Some(head)) => match head.status {
+                        200 => return Ok(()),
+                        // Interim answers precede the real one (RFC 9110 section 15.2). The request asks for no
+                        // other protocol, so nothing after a 101 is HTTP.
+                        100..=199 if head.status != 101 => start += head.len,
+                        _ => return Err(answer::status(&timed, &head, answer.get(head.len..).unwrap_or_default())),
+                    },
+                    Err(Malformed) if answer.first() == Some(&TLS_ALERT) => return Err(ProbeErrorKind::Tls),
+                    Err(Malformed) => return Err(ProbeErrorKind::NotHttp),
                 }
             }
         }
@@ -185,15 +192,8 @@ fn connect_to_either<T>(
     }
 }
 
-/// Parses the head of an answer; `None` while it is incomplete.
-fn parse(bytes: &[u8]) -> Result<Option<Response<'_>>, ProbeErrorKind> {
-    /// The first byte of the alert that a TLS server sends to a client without TLS (RFC 8446 section 5.1).
-    const TLS_ALERT: u8 = 0x15;
-    response::parse(bytes).map_err(|_| match bytes.first() {
-        Some(&TLS_ALERT) => ProbeErrorKind::Tls,
-        _ => ProbeErrorKind::NotHttp,
-    })
-}
+/// The first byte of the alert that a TLS server sends to a client without TLS (RFC 8446 section 5.1).
+const TLS_ALERT: u8 = 0x15;
 
 /// The one deadline of a probe.
 struct Clock {
