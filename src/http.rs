@@ -5,6 +5,8 @@
 //! bytes are needed. An error is final. A parser decides at the first byte that allows a decision, so the
 //! result does not depend on how the bytes were split on the way.
 
+use crate::text::after_start;
+
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 pub(crate) mod request;
@@ -16,7 +18,7 @@ pub(crate) struct Malformed;
 
 /// `HTTP/` digit `.` digit (RFC 9112 section 2.3).
 pub(crate) fn version_of(text: &[u8]) -> Option<(u8, u8)> {
-    match text.strip_prefix(b"HTTP/")? {
+    match after_start(text, b"HTTP/")? {
         [major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9'] => Some((major - b'0', minor - b'0')),
         _ => None,
     }

@@ -1,6 +1,6 @@
 //! JSON strings (RFC 8259), written and read.
 
-use crate::text::push_hex;
+use crate::text::{after_start, push_hex};
 
 /// Writes a JSON string (RFC 8259 section 7). Control characters are escaped, also those that JSON
 /// allows (DEL and C1), so that a terminal can show the text as it is.
@@ -69,7 +69,7 @@ fn read_escape<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
 fn read_code<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (mut code, mut rest) = four_digits(json)?;
     if let 0xd800..=0xdbff = code {
-        let (low @ 0xdc00..=0xdfff, after) = four_digits(rest.strip_prefix(b"\\u")?)? else { return None };
+        let (low @ 0xdc00..=0xdfff, after) = four_digits(after_start(rest, b"\\u")?)? else { return None };
         (code, rest) = (0x1_0000 + ((code - 0xd800) << 10) + (low - 0xdc00), after);
     }
     let c = char::from_u32(code)?;

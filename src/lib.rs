@@ -141,7 +141,7 @@
 //! server/listener      address limits sys
 //! server/response      date endpoint http/request json server/validation text
 //! http/request         address http limits text
-//! http                 -
+//! http                 text
 //! server/room          limits server/slots sync
 //! server/slots         -
 //! server/validation    config connector deadline endpoint limits log server/quota server/transitions spawn sync text

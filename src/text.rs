@@ -38,6 +38,12 @@ pub(crate) fn escape_for_terminal(out: &mut String, bytes: &[u8]) {
     }
 }
 
+/// The bytes after `start`. One function for all lengths: std's is made anew for each.
+pub(crate) fn after_start<'a>(bytes: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
+    let (first, rest) = bytes.split_at_checked(start.len())?;
+    (first == start).then_some(rest)
+}
+
 /// Writes the lowest two hexadecimal digits.
 pub(crate) fn push_hex(out: &mut String, number: u32) {
     push_number(out, (number & 0xff).into(), 16, 2);

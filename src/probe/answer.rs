@@ -6,7 +6,7 @@ use crate::endpoint::OVERDUE;
 use crate::http::response::Response;
 use crate::json::read_string;
 use crate::limits::{MAX_OWN_BODY, MAX_SHOWN_BODY, MAX_SHOWN_LOCATION};
-use crate::text::{escape_for_terminal, times_start};
+use crate::text::{after_start, escape_for_terminal, times_start};
 
 /// The error for an answer whose status is not 200. `rest` is what has arrived after its head.
 pub(super) fn status(timed: &Timed<'_>, head: &Response<'_>, rest: &[u8]) -> ProbeErrorKind {
@@ -58,9 +58,9 @@ const START: &str = "{\"status\":\"";
 /// out: they change with every answer, and Kubernetes counts equal events but lists different ones.
 pub(crate) fn details(body: &[u8]) -> Option<Vec<u8>> {
     let (mut said, mut ignored) = (Vec::new(), Vec::new());
-    let rest = read_string(body.strip_prefix(b"{\"status\":")?, &mut said)?;
-    let mut rest = read_string(rest.strip_prefix(b",\"timestamp\":")?, &mut ignored)?;
-    if let Some(members) = rest.strip_prefix(b",\"details\":{") {
+    let rest = read_string(after_start(body, b"{\"status\":")?, &mut said)?;
+    let mut rest = read_string(after_start(rest, b",\"timestamp\":")?, &mut ignored)?;
+    if let Some(members) = after_start(rest, b",\"details\":{") {
         said.clear();
         rest = texts(members, &mut said, &mut ignored)?;
     }
@@ -88,7 +88,7 @@ fn texts<'a>(mut rest: &'a [u8], said: &mut Vec<u8>, ignored: &mut Vec<u8>) -> O
 
 /// Whether a text ends in the milliseconds that an overdue validation has taken so far.
 fn is_overdue(text: &[u8]) -> bool {
-    let time = text.strip_prefix(OVERDUE.as_bytes()).and_then(|rest| rest.strip_prefix(b" after ")?.strip_suffix(b" ms"));
+    let time = after_start(text, OVERDUE.as_bytes()).and_then(|rest| after_start(rest, b" after ")?.strip_suffix(b" ms"));
     time.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
 }
 
