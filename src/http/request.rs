@@ -129,26 +129,26 @@ struct RequestLine<'a> {
 
 /// `method SP request-target SP HTTP-version` (RFC 9112 section 3), single spaces only.
 fn request_line(text: &[u8]) -> Result<RequestLine<'_>, Status> {
-    let (method, rest) = split(text, b' ').ok_or(Malformed)?;
+    let (name, rest) = split(text, b' ').ok_or(Malformed)?;
     let (target, version) = split(rest, b' ').ok_or(Malformed)?;
-    if !is_token(method) || target.is_empty() {
+    if !is_token(name) || target.is_empty() {
         return Err(Status::BadRequest);
     }
     let (major, minor) = version_of(version).ok_or(Malformed)?;
     if major != 1 {
         return Err(Status::VersionNotSupported);
     }
-    let (path, authority) = match (method, target) {
-        // The authority form is CONNECT's, the asterisk form is OPTIONS' (RFC 9112 sections 3.2.3 and 3.2.4).
-        (b"CONNECT", _) => (&b""[..], Some(host(target)?)),
-        (b"OPTIONS", b"*") => (target, None),
-        _ => path(target)?,
-    };
-    let method = match method {
+    let method = match name {
         b"GET" => Method::Get,
         b"HEAD" => Method::Head,
         b"OPTIONS" => Method::Options,
         _ => Method::Other,
+    };
+    let (path, authority) = match method {
+        // The authority form is CONNECT's, the asterisk form is OPTIONS' (RFC 9112 sections 3.2.3 and 3.2.4).
+        Method::Other if name == b"CONNECT" => (&b""[..], Some(host(target)?)),
+        Method::Options if target == b"*" => (target, None),
+        _ => path(target)?,
     };
     Ok(RequestLine { method, path, authority, minor })
 }
