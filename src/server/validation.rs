@@ -180,7 +180,7 @@ impl Validation {
                     let age = now.saturating_duration_since(run.started);
                     // Logging may block an acceptor, so an overdue run that is not logged yet is left to `ask`.
                     let logged = run.overdue_logged || age < self.validate_timeout;
-                    (age >= self.patience(wait) && logged).then_some(Err(CheckError::Overdue(age)))
+                    if age >= self.patience(wait) && logged { Some(Err(CheckError::Overdue(age))) } else { None }
                 })
             }
         }
@@ -210,7 +210,7 @@ impl Validation {
         let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
         let generation = state.generation;
         drop(state);
-        let permit = self.in_ready.enter(remote).ok_or(CheckError::Busy)?;
+        let Some(permit) = self.in_ready.enter(remote) else { return Err(CheckError::Busy) };
         let result = call("ready", connector, |connector| connector.ready());
         drop(permit);
         let (verdict, text) = verdict_of(result);
@@ -224,7 +224,7 @@ impl Validation {
     fn health(self: &Arc<Self>, wait: Option<Duration>, remote: bool) -> Verdict {
         let asked = Instant::now();
         let patience = self.patience(wait);
-        let _permit = self.waiting.enter(remote).ok_or(CheckError::Busy)?;
+        let Some(_permit) = self.waiting.enter(remote) else { return Err(CheckError::Busy) };
         // This repeats only if another connector is attached during the wait.
         loop {
             let state = self.lock();
