@@ -196,7 +196,7 @@ impl Connection {
         if let Patience::Brief(_) = patience {
             // The answer nearly always fits into the socket's buffer.
             let written = deadline::write_briefly(stream, &self.unsent).map_err(|_| Unfinished::Closed)?;
-            self.unsent.drain(..written);
+            self.unsent = self.unsent.get(written..).unwrap_or_default().to_vec();
             return if self.unsent.is_empty() { Ok(()) } else { Err(Unfinished::MustWait) };
         }
         let written = Timed { stream, deadline: self.deadline }.write_all(&self.unsent);
