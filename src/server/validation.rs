@@ -86,16 +86,13 @@ struct State {
 }
 
 impl State {
-    /// Why `/ready` fails without asking the connector.
-    fn not_ready(&self) -> Option<CheckError> {
-        if self.draining {
-            Some(CheckError::Draining)
-        } else if self.ready_refused {
-            Some(CheckError::Refused)
-        } else if self.connector.is_none() {
-            Some(CheckError::NoConnector)
-        } else {
-            None
+    /// The connector that `/ready` asks, or why it fails without asking.
+    fn to_ask(&self) -> Result<&Arc<dyn Connector>, CheckError> {
+        match &self.connector {
+            _ if self.draining => Err(CheckError::Draining),
+            _ if self.ready_refused => Err(CheckError::Refused),
+            Some(connector) => Ok(connector),
+            None => Err(CheckError::NoConnector),
         }
     }
 }
@@ -171,7 +168,7 @@ impl Validation {
         let state = self.lock();
         match endpoint {
             Endpoint::Live => Some(Ok(())),
-            Endpoint::Ready => state.not_ready().map(Err),
+            Endpoint::Ready => state.to_ask().err().map(Err),
             Endpoint::Health if state.connector.is_none() => Some(Err(CheckError::NoConnector)),
             Endpoint::Health => {
                 let now = Instant::now();
@@ -204,10 +201,7 @@ impl Validation {
 
     fn ready(&self, remote: bool) -> Verdict {
         let state = self.lock();
-        if let Some(error) = state.not_ready() {
-            return Err(error);
-        }
-        let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+        let connector = Arc::clone(state.to_ask()?);
         let generation = state.generation;
         drop(state);
         let Some(permit) = self.in_ready.enter(remote) else { return Err(CheckError::Busy) };
@@ -228,9 +222,7 @@ impl Validation {
         // This repeats only if another connector is attached during the wait.
         loop {
             let state = self.lock();
-            if state.connector.is_none() {
-                return Err(CheckError::NoConnector);
-            }
+            let Some(connector) = &state.connector else { return Err(CheckError::NoConnector) };
             let now = Instant::now();
             if let Some(verdict) = self.fresh(&state, now) {
                 return verdict;
@@ -242,7 +234,7 @@ impl Validation {
                     run
                 }
                 None => {
-                    let connector = state.connector.clone().ok_or(CheckError::NoConnector)?;
+                    let connector = Arc::clone(connector);
                     self.start(state, connector)
                 }
             };
