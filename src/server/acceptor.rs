@@ -56,13 +56,16 @@ impl Service {
     /// The loop of an acceptor: it ends when the server drains or the listener fails.
     fn accept_all(self: Arc<Self>, listener: Arc<TcpListener>) {
         let mut errors = ErrorsInARow::default();
+        // Answers are written into the same memory: for each one of its own, musl's allocator would map a page and
+        // remove it again.
+        let mut spare = Vec::new();
         loop {
             self.room.wait_while_crowded(BACKOFF);
             match listener.accept() {
                 _ if self.room.is_closing() => break,
                 Ok((stream, peer)) => {
                     errors = ErrorsInARow::default();
-                    let accepted = panic::catch_unwind(AssertUnwindSafe(|| self.accepted(stream, peer.ip())));
+                    let accepted = panic::catch_unwind(AssertUnwindSafe(|| self.accepted(stream, peer.ip(), &mut spare)));
                     accepted.unwrap_or_else(mem::forget);
                 }
                 Err(error) if self.can_go_on(&error, &mut errors) => {}
@@ -79,14 +82,16 @@ impl Service {
         self.room.acceptor_left();
     }
 
-    fn accepted(self: &Arc<Self>, stream: TcpStream, peer: IpAddr) {
+    fn accepted(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, spare: &mut Vec<u8>) {
         let now = Instant::now();
-        let mut connection = Connection::new(stream, peer, self.request_timeout);
+        let mut connection = Connection::new(stream, peer, self.request_timeout, mem::take(spare));
         // With many idle connections the server assumes a flood, and does not wait for this head.
         let (id, few_are_idle) = self.room.arrival();
         let grace = if few_are_idle { HEAD_GRACE } else { Duration::ZERO };
         if connection.serve(&self.validation, Patience::Brief(now + grace)) == Err(Unfinished::MustWait) {
             self.hand_over(connection, id);
+        } else {
+            *spare = connection.into_spare();
         }
         if self.exhaustion.is_on() {
             self.while_another_accepts(&mut || {
@@ -287,7 +292,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
         client.write_all(request.as_bytes()).unwrap();
-        let mut connection = Connection::new(stream, peer.ip(), LONG);
+        let mut connection = Connection::new(stream, peer.ip(), LONG, Vec::new());
         let soon = Instant::now() + if request.is_empty() { Duration::ZERO } else { LONG };
         assert_eq!(connection.serve(&service.validation, Patience::Brief(soon)), Err(Unfinished::MustWait));
         (client, connection)
@@ -424,16 +429,34 @@ mod tests {
         service.without_thread(&ErrorKind::WouldBlock.into());
     }
 
+    /// Has `service` answer a client.
+    fn accept(service: &Arc<Service>, spare: &mut Vec<u8>) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(b"GET /live HTTP/1.0\r\n\r\n").unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        service.accepted(stream, peer.ip(), spare);
+        client
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sockets")]
+    fn one_answer_is_written_into_the_memory_of_another() {
+        let (service, _lines) = service();
+        let mut spare = Vec::new();
+        let first = answer(accept(&service, &mut spare));
+        assert!(first.starts_with("HTTP/1.1 200 ") && spare.capacity() >= first.len(), "{first}");
+        let memory = spare.as_ptr();
+        let second = answer(accept(&service, &mut spare));
+        assert_eq!((second.len(), spare.as_ptr()), (first.len(), memory), "{second}");
+    }
+
     #[test]
     #[cfg_attr(miri, ignore = "sockets")]
     fn a_shortage_that_is_over_is_logged_with_the_next_connection() {
         let (service, lines) = service();
         let accept = || {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            client.write_all(b"GET /live HTTP/1.0\r\n\r\n").unwrap();
-            let (stream, peer) = listener.accept().unwrap();
-            service.accepted(stream, peer.ip());
+            accept(&service, &mut Vec::new());
             messages(&lines)
         };
         assert_eq!(accept(), [""; 0]);

@@ -1,6 +1,7 @@
 //! One connection, from accept to close: one request, one answer.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ pub(crate) struct Connection {
     deadline: Instant,
     /// The bytes of the head that have arrived.
     head: Vec<u8>,
-    /// The bytes of the answer that have not been sent.
+    /// The bytes of the answer that have not been sent. Before the answer, memory for it.
     unsent: Vec<u8>,
     answered: bool,
     /// The client may still be sending, so closing now could destroy the answer.
@@ -58,15 +59,15 @@ pub(crate) enum Unfinished {
 }
 
 impl Connection {
-    /// A connection that was accepted now. Its client has `timeout` to send the head.
-    pub(crate) fn new(stream: TcpStream, peer: IpAddr, timeout: Duration) -> Connection {
+    /// A connection that was accepted now. Its client has `timeout` to send the head. `spare` is memory for the answer.
+    pub(crate) fn new(stream: TcpStream, peer: IpAddr, timeout: Duration, spare: Vec<u8>) -> Connection {
         Connection {
             stream: Arc::new(stream),
             peer,
             timeout,
             deadline: after(Instant::now(), timeout),
             head: Vec::new(),
-            unsent: Vec::new(),
+            unsent: spare,
             answered: false,
             more_to_come: false,
         }
@@ -81,7 +82,7 @@ impl Connection {
                 Ok(question) => {
                     let remote = question.is_remote(self.peer);
                     let verdict = verdict(validation, &question, remote, patience).ok_or(Unfinished::MustWait)?;
-                    response::answer(&question, self.peer, &verdict)
+                    response::answer(mem::take(&mut self.unsent), &question, self.peer, &verdict)
                 }
                 Err(status) => response::refuse(status, request::asks_for_head(&self.head)),
             };
@@ -103,10 +104,15 @@ impl Connection {
             // A refused request has its answer already.
             if let Ok(question) = Question::try_from(request) {
                 let verdict = validation.known(question.endpoint, question.wait).unwrap_or(Err(error));
-                self.answer_with(response::answer(&question, self.peer, &verdict));
+                self.answer_with(response::answer(Vec::new(), &question, self.peer, &verdict));
                 let _ = self.write(Patience::Brief(Instant::now()));
             }
         }
+    }
+
+    /// Closes the connection, and returns the memory of its answer for another one.
+    pub(crate) fn into_spare(self) -> Vec<u8> {
+        self.unsent
     }
 
     fn answer_with(&mut self, answer: Vec<u8>) {
@@ -196,7 +202,7 @@ impl Connection {
         if let Patience::Brief(_) = patience {
             // The answer nearly always fits into the socket's buffer.
             let written = deadline::write_briefly(stream, &self.unsent).map_err(|_| Unfinished::Closed)?;
-            self.unsent = self.unsent.get(written..).unwrap_or_default().to_vec();
+            self.unsent.drain(..written);
             return if self.unsent.is_empty() { Ok(()) } else { Err(Unfinished::MustWait) };
         }
         let written = Timed { stream, deadline: self.deadline }.write_all(&self.unsent);
@@ -280,7 +286,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.write_all(sent.as_bytes()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
-        (client, Connection::new(stream, peer.ip(), timeout))
+        (client, Connection::new(stream, peer.ip(), timeout, Vec::new()))
     }
 
     /// A room with this connection in it, which is idle.

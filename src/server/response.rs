@@ -46,15 +46,15 @@ impl Question {
     }
 }
 
-/// The answer to a question from `peer`.
-pub(crate) fn answer(question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
+/// The answer to a question from `peer`, in the memory of `spare`.
+pub(crate) fn answer(spare: Vec<u8>, question: &Question, peer: IpAddr, verdict: &Verdict) -> Vec<u8> {
     // A web page can point its own host name at our loopback address and read the answer (DNS rebinding).
     // Its requests then have that name in Host.
     let trusted = !question.is_remote(peer) && question.host == Host::Literal;
     let status = if verdict.is_ok() { Status::Ok } else { Status::Unavailable };
     let now = SystemTime::now();
     let text = body(question.endpoint, now, verdict, trusted);
-    respond(status, question.method == Method::Options, now, &text, question.method == Method::Head)
+    respond(spare, status, question.method == Method::Options, now, &text, question.method == Method::Head)
 }
 
 /// Bytes reserved for a body: enough if there is no failure to describe.
@@ -106,12 +106,14 @@ pub(crate) fn refuse(status: Status, head_only: bool) -> Vec<u8> {
         }
     }
     text.push_str("\"}\n");
-    respond(status, status == Status::MethodNotAllowed, SystemTime::now(), &text, head_only)
+    respond(Vec::new(), status, status == Status::MethodNotAllowed, SystemTime::now(), &text, head_only)
 }
 
-/// The bytes of an answer. `allow` adds the list of methods that the server answers.
-fn respond(status: Status, allow: bool, now: SystemTime, body: &str, head_only: bool) -> Vec<u8> {
-    let mut out = String::with_capacity(USUAL_ANSWER.max(body.len() + 256));
+/// The bytes of an answer, in the memory of `spare`. `allow` adds the list of methods that the server answers.
+fn respond(mut spare: Vec<u8>, status: Status, allow: bool, now: SystemTime, body: &str, head_only: bool) -> Vec<u8> {
+    spare.clear();
+    let mut out = String::from_utf8(spare).unwrap_or_default();
+    out.reserve(USUAL_ANSWER.max(body.len() + 256));
     out.push_str("HTTP/1.1 ");
     out.push_str(status.line());
     out.push_str("\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\nDate: ");
@@ -190,7 +192,7 @@ mod tests {
         check: impl FnOnce(Endpoint, Option<Duration>) -> Option<Verdict>,
     ) -> Option<(String, String, bool)> {
         let answer = match Question::try_from(parse(request.as_bytes()).unwrap().unwrap()) {
-            Ok(question) => answer(&question, peer.parse().unwrap(), &check(question.endpoint, question.wait)?),
+            Ok(question) => answer(b"old".to_vec(), &question, peer.parse().unwrap(), &check(question.endpoint, question.wait)?),
             Err(status) => refuse(status, asks_for_head(request.as_bytes())),
         };
         Some(parts(answer))
