@@ -531,6 +531,8 @@ mod tests {
         ] {
             assert_eq!(Table::new(&own, &Config::default()).err().as_deref(), Some(expected));
         }
+        let required: Setting<&str> = Setting::choice("mode", "MODE", &["full"]);
+        assert!(Table::new(&[required.row, Setting::text("a", "A").default("").row], &Config::default()).is_ok());
     }
 
     #[test]

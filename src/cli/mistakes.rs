@@ -225,6 +225,23 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_that_is_nearly_ours_is_told_apart_from_ours() {
+        let rows = [crate::cli::Setting::secret("token").row, crate::cli::Setting::text("domain", "HOST").row];
+        for (name, expected) in [
+            ("BATON_TOKEN", None),
+            ("BATON_TOKEN_FILE", None),
+            ("BATON_DOMAIN", None),
+            ("BATON_TOKN", Some("BATON_TOKEN")),
+            ("BATON_DOMIAN", Some("BATON_DOMAIN")),
+            ("BATON_DOMAIN_FILE", None),
+            ("BATON_LICENSE", None),
+            ("TOKEN", None),
+        ] {
+            assert_eq!(misspelt(&rows, name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
     fn what_was_typed_is_cut_when_it_is_long() {
         assert_eq!(printable("x".repeat(200).as_ref()), "x".repeat(200));
         assert_eq!(printable("x".repeat(201).as_ref()), "x".repeat(197) + "...");

@@ -411,6 +411,7 @@ mod tests {
             (LIVE, false, "HTTP/1.1 200 "),
             (HEALTH, true, ""),
             ("x\r\n", false, ""),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", false, ""),
         ] {
             let (client, mut connection) = connection("", LONG);
             connection.head = head.as_bytes().to_vec();

@@ -67,7 +67,7 @@ fn a_connect_that_gives_up_because_it_was_asked_to_is_no_failure() {
 
 #[test]
 fn a_log_that_blocks_costs_one_thread_and_not_the_end() {
-    let mut daemon = Daemon::start(&mut misbehaving("its log blocks", LISTEN));
+    let mut daemon = Daemon::start(&mut misbehaving("its log blocks", LISTEN)).connected();
     for _ in 0..20 {
         let answer = daemon.get("/ready");
         assert!(answer.status == 503 && answer.body.contains("ready panicked: ready went wrong"), "{answer:?}");
