@@ -139,7 +139,7 @@ impl Accounts {
             let [name, _, gid, listed] = fields else { return Ok(()) };
             let id = number(gid).ok_or(BAD_GID)?;
             others.push(Record::new(Kind::Group, (*name).to_owned(), line, (*gid).to_owned()));
-            let members = all(&own, Kind::Group, &id).map(|record| &*record.rest);
+            let members = all(&own, Kind::Group, &id).iter().map(|record| &*record.rest);
             for user in members.chain(listed.split(',')) {
                 // A group may list users from another source, such as LDAP. The connector does not sync those.
                 if find(&users, Kind::User, user).is_some() {
@@ -188,14 +188,15 @@ fn sorted(records: Vec<Record>) -> Vec<Record> {
 }
 
 /// The records of that kind and name.
-fn all<'a>(sorted: &'a [Record], kind: Kind, name: &'a str) -> impl Iterator<Item = &'a Record> {
+fn all<'a>(sorted: &'a [Record], kind: Kind, name: &str) -> &'a [Record] {
     let first = sorted.partition_point(|record| (record.kind, &*record.name) < (kind, name));
     let rest = sorted.get(first..).unwrap_or_default();
-    rest.iter().take_while(move |record| record.kind == kind && record.name == name)
+    let count = rest.partition_point(|record| record.kind == kind && record.name == name);
+    rest.get(..count).unwrap_or_default()
 }
 
-fn find<'a>(sorted: &'a [Record], kind: Kind, name: &'a str) -> Option<&'a Record> {
-    all(sorted, kind, name).next()
+fn find<'a>(sorted: &'a [Record], kind: Kind, name: &str) -> Option<&'a Record> {
+    all(sorted, kind, name).first()
 }
 
 /// A number of 32 bits without its leading zeros. It must have only digits, since `parse` accepts a sign.
