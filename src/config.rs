@@ -34,10 +34,10 @@ pub struct Config {
     pub address: SocketAddr,
     /// How many connections may wait at once, at least 2. Each has a thread of its own. At the limit the server closes
     /// an idle connection to make room for a new one. At most half of the connections may wait for `validate`, and at
-    /// most a quarter (at least one) may be inside `ready`, half of them from other machines; beyond that `/health` or
-    /// `/ready` answers 503 at once. If the process may have few descriptors (`ulimit -n`), the server keeps fewer
-    /// connections and leaves 32 descriptors to the rest of the process, but it takes a quarter of them, and 4, at
-    /// least. Default is 64.
+    /// most a quarter (at least one) may be inside `ready`, half of them (at least one) from other machines; beyond
+    /// that `/health` or `/ready` answers 503 at once. If the process may have few descriptors (`ulimit -n`), the
+    /// server keeps fewer connections and leaves 32 descriptors to the rest of the process, but it takes a quarter of
+    /// them, and 4, at least. Default is 64.
     pub max_connections: usize,
     /// How long a client may take to send its request's head, and again to take the answer. A client that takes
     /// longer to send gets 408, or no answer if it sent nothing. Default is 5 s.
@@ -53,11 +53,11 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Called with each [`Event`] at or above the log level (`--log-level`; `info` without an [`App`](crate::App)),
     /// from any thread. An ordinary request causes no event. A change of a verdict is reported after the client has its
-    /// answer, so a function that blocks delays no answer. An `App` waits for it for a second, and then writes its own
-    /// events to standard error until it has returned. If this function panics, the server writes the event to standard
-    /// error instead. An event that arises on the same thread while this function runs goes to standard error too,
-    /// since the function may hold a lock. Default writes lines to standard error: JSON, or under an `App` on a
-    /// terminal, text.
+    /// answer, so a function that blocks delays no answer. An `App` calls it for its own events on a thread that it
+    /// starts, and waits for it for a second. Until it has returned, or if no thread can be started, those events go to
+    /// standard error. If this function panics, the server writes the event to standard error instead. An event that
+    /// arises on the same thread while this function runs goes to standard error too, since the function may hold a
+    /// lock. Default writes lines to standard error: JSON, or under an `App` on a terminal, text.
     pub on_event: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
 }
 
